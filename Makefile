@@ -1,0 +1,49 @@
+# `make` lists the targets. Each one first sets up what is missing, so `make train` works in a fresh clone.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= ray_configs/runs/quick.yaml
+
+# Written only after everything is installed: an interrupted set-up starts again, a finished one never does.
+READY = $(VENV)/.ready
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
+
+# Several torch processes with several threads each slow one another down twenty times over.
+export OMP_NUM_THREADS = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer)  VENV=$(VENV)  RUN=$(RUN)"
+
+setup: $(READY) ## create the virtual environment with the tested versions
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "error: '$(PYTHON)' is not Python 3.11 or newer; name one: make setup PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv "$(VENV)"
+	$(PIP) install --no-warn-conflicts --constraint constraints.txt --editable '.[dev]'
+	@# CityLearn declares versions that nothing else here accepts, and runs without them: see pyproject.toml.
+	$(PIP) install --no-deps --constraint constraints.txt citylearn
+	@touch "$(READY)"
+
+train: $(READY) ## train the agents of RUN
+	"$(VENV)/bin/iquitos-rl" train --run "$(RUN)"
+
+test: $(READY) ## run all tests
+	"$(VENV)/bin/python" -m pytest
+
+lint: $(READY) ## check style, format and types
+	"$(VENV)/bin/ruff" check .
+	"$(VENV)/bin/ruff" format --check .
+	"$(VENV)/bin/mypy"
+
+bench: $(READY) ## measure simulation speed
+	"$(VENV)/bin/python" experiments/bench_citylearn.py
+
+# Never runs/, outputs/ or datasets/: those are your results and your data.
+clean: ## remove the virtual environment, caches and build leftovers (never runs/, outputs/, datasets/)
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	find iquitos_rl tests experiments -type d -name __pycache__ -prune -exec rm -rf {} +
