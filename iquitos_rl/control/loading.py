@@ -1,0 +1,61 @@
+"""A controller by its name, or by the folder of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from iquitos_rl.algorithms.policy import DESCRIPTION_FILE, PolicyError, load_policy
+from iquitos_rl.control.controller import Controller, NoControl
+from iquitos_rl.control.policy import TrainedPolicy
+
+__all__ = ["BEST_POLICY", "CONTROLLERS", "LATEST_POLICY", "ControllerError", "load_controller"]
+
+CONTROLLERS = {"no_control": NoControl}
+"""Controllers that need no training, by name."""
+BEST_POLICY = "best_policy"
+"""Folder within a checkpoint: the policy with the best validation so far."""
+LATEST_POLICY = "policy"
+"""Folder within a checkpoint: the policy at the time of the checkpoint."""
+
+
+class ControllerError(ValueError):
+    """A controller that is not there or cannot be used; the text says so in one line."""
+
+
+def load_controller(name_or_path: str | Path, *, latest: bool = False) -> Controller:
+    """A controller.
+
+    Args:
+        name_or_path: a name of `CONTROLLERS`, the folder of a checkpoint or of a policy, or that of a trial,
+            whose newest checkpoint is taken.
+        latest: of a checkpoint, the policy at its time rather than the best by validation.
+
+    Raises:
+        ControllerError: no such controller, or a folder without a usable policy.
+    """
+    factory = CONTROLLERS.get(str(name_or_path))
+    if factory is not None:
+        return factory()
+    folder = policy_folder(Path(name_or_path), latest=latest)
+    try:
+        return TrainedPolicy(load_policy(folder), folder)
+    except PolicyError as error:
+        raise ControllerError(str(error)) from None
+
+
+def policy_folder(path: Path, *, latest: bool = False) -> Path:
+    """The policy folder that a checkpoint, a trial or a policy folder means. Raises ControllerError."""
+    if not path.is_dir():
+        raise ControllerError(
+            f"{path}: neither a controller ({', '.join(CONTROLLERS)}) nor the folder of a checkpoint"
+        )
+    order = (LATEST_POLICY,) if latest else (BEST_POLICY, LATEST_POLICY)
+    for folder in (path, *(path / name for name in order)):
+        if (folder / DESCRIPTION_FILE).is_file():
+            return folder
+    checkpoints = sorted(path.glob("checkpoint_*"))
+    if checkpoints:
+        return policy_folder(checkpoints[-1], latest=latest)
+    raise ControllerError(
+        f"{path}: no policy in this folder; give a checkpoint such as runs/EXPERIMENT/TRIAL/checkpoint_000000"
+    )

@@ -1,0 +1,44 @@
+"""A trained policy as a controller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iquitos_rl.algorithms.policy import Policy
+from iquitos_rl.control.controller import ControlledEnv
+
+__all__ = ["TrainedPolicy"]
+
+
+class TrainedPolicy:
+    """Acts by the mode of a trained policy.
+
+    Args:
+        policy: the policy.
+        source: the folder it was loaded from.
+    """
+
+    def __init__(self, policy: Policy, source: Path) -> None:
+        self.policy = policy
+        self.source = source
+        self.name = policy.settings.algorithm
+        self.mask_idle = bool(policy.origin.get("mask_idle", True))
+        self.observation = str(policy.origin.get("observation", "features"))
+
+    def prepare(self, env: ControlledEnv) -> None:
+        """Check that the policy was trained for such a site. Raises ValueError."""
+        for what, space, own in (
+            ("observations", env.observation_space, self.policy.observation_space),
+            ("actions", env.action_space, self.policy.action_space),
+        ):
+            if space.shape != own.shape:
+                raise ValueError(
+                    f"{self.source}: trained for {own.shape[0]} {what}, this site has {space.shape[0]}"
+                )
+
+    def act(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The deterministic action."""
+        return self.policy.act(observation)

@@ -1,0 +1,24 @@
+"""The charging site as a Gymnasium environment, and its registration with Gymnasium and Ray."""
+
+try:
+    import citylearn as _citylearn  # noqa: F401
+except ImportError as error:  # its own pins conflict with Ray's, so pip cannot install it as a dependency
+    raise ImportError(
+        "CityLearn is not installed. Add it with: pip install --no-deps citylearn==3.0.2"
+    ) from error
+
+from iquitos_rl.env.citylearn_env import EVChargingEnv
+from iquitos_rl.env.observation import FeatureLayout
+from iquitos_rl.env.registration import ENV_ID, make_env, make_vector_env, register
+from iquitos_rl.env.reward import MultiObjectiveReward, RewardWeights
+
+__all__ = [
+    "ENV_ID",
+    "EVChargingEnv",
+    "FeatureLayout",
+    "MultiObjectiveReward",
+    "RewardWeights",
+    "make_env",
+    "make_vector_env",
+    "register",
+]

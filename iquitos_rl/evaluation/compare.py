@@ -1,0 +1,124 @@
+"""Results side by side, against no control. Import is never shown without satisfaction."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+__all__ = ["ComparisonError", "compare", "comparison_table", "read_results", "write_comparison"]
+
+BASELINE = "no_control"
+SAME = ("site", "dataset_fingerprint", "split", "year", "window", "weights")
+"""What results must have in common to be compared."""
+
+
+class ComparisonError(ValueError):
+    """Results that cannot be compared; the text says why in one line."""
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """The ``result_*.json`` of an output folder, no control first. Raises ComparisonError."""
+    results = []
+    for path in sorted(folder.glob("result_*.json")):
+        try:
+            results.append(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise ComparisonError(f"{path}: cannot be read as JSON ({error})") from None
+    if not results:
+        raise ComparisonError(f"{folder}: no results in this folder; evaluate the experiment first")
+    return sorted(results, key=lambda result: result.get("controller") != BASELINE)
+
+
+def compare(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each result with its difference to no control.
+
+    Returns:
+        One mapping per result: its KPIs, and ``import_change_share``, ``cost_change_share``,
+        ``co2_change_share`` (grid CO2) relative to no control; in the order given.
+
+    Raises:
+        ComparisonError: no control is missing, or the results are not of the same hours, data or weights.
+    """
+    baseline = next((r for r in results if r["controller"] == BASELINE), None)
+    if baseline is None:
+        raise ComparisonError(f"nothing to compare with: there is no result of {BASELINE}")
+    for result in results:
+        for key in SAME:
+            if result.get(key) != baseline.get(key):
+                raise ComparisonError(
+                    f"{result['controller']} and {BASELINE} differ in {key}: "
+                    f"{result.get(key)} and {baseline.get(key)}"
+                )
+    return [
+        dict(result)
+        | {
+            "import_change_share": _change(result, baseline, "grid_import_kwh"),
+            "co2_change_share": _change(result, baseline, "co2_grid_kg"),
+            "cost_change_share": _change(result, baseline, "cost_usd"),
+        }
+        for result in results
+    ]
+
+
+def _change(result: Mapping[str, Any], baseline: Mapping[str, Any], key: str) -> float | None:
+    return result[key] / baseline[key] - 1.0 if baseline[key] else None
+
+
+def write_comparison(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Write ``comparison.json`` and ``comparison.csv`` (numbers and texts; nested values only in the JSON)."""
+    (folder / "comparison.json").write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
+    flat = [{k: v for k, v in row.items() if not isinstance(v, dict | list)} for row in rows]
+    columns = list(dict.fromkeys(key for row in flat for key in row))
+    with (folder / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _share(value: float | None, digits: int = 1, sign: bool = False) -> str:
+    return "-" if value is None else f"{100 * value:{'+' if sign else ''}.{digits}f} %"
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]], *, demonstration: bool = False) -> Table:
+    """The comparison as a table for the console; energies in MWh, CO2 in tonnes."""
+    first = rows[0]
+    steps = first["window"]["steps"]
+    start_day = first["window"]["start_step"] // 24
+    whole = steps == 8759
+    period = "full year" if whole else f"{steps / 24:.3g} days from day {start_day}"
+    title = f"{first['site']}, {first['split']} year {first['year']}, {period}, engine {first['engine']}"
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    if demonstration:
+        table.caption = "Demonstration: a few hundred training steps, which teach nothing. Not a result."
+    table.add_column("controller")
+    for heading in (
+        "import MWh",
+        "vs no control",
+        "satisfaction",
+        "solar used",
+        "grid CO2 t",
+        "net CO2 t",
+        "cost USD",
+        "daily peak kW",
+        "score",
+    ):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            row["controller"],
+            f"{row['grid_import_kwh'] / 1000:.1f}",
+            "" if row["controller"] == BASELINE else _share(row["import_change_share"], sign=True),
+            _share(row["ev_satisfaction"]),
+            _share(row["solar_utilisation"]),
+            f"{row['co2_grid_kg'] / 1000:.1f}",
+            f"{row['co2_net_kg'] / 1000:+.1f}",
+            f"{row['cost_usd']:,.0f}",
+            f"{row['mean_daily_peak_kw']:.0f}",
+            f"{row['score']:.3f}",
+        )
+    return table
