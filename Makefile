@@ -29,8 +29,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) install --no-deps --constraint constraints.txt citylearn
 	@touch "$(READY)"
 
-train: $(READY) ## train the agents of RUN
-	"$(VENV)/bin/iquitos-rl" train --run "$(RUN)"
+train: $(READY) ## train the agents of RUN; again: go on where it stopped, or evaluate what is finished
+	"$(VENV)/bin/iquitos-rl" train --run "$(RUN)" --resume
 
 test: $(READY) ## run all tests
 	"$(VENV)/bin/python" -m pytest

@@ -34,7 +34,7 @@ HOURLY_COLUMNS = (
     "price_usd_per_kwh",
     "carbon_intensity_kg_per_kwh",
 )
-"""What is needed of every hour; energies at the site's grid connection, ``ev_delivered_kwh`` into batteries."""
+"""What is needed of every hour; energies at the grid connection, ``ev_delivered_kwh`` into batteries."""
 
 
 def _sum(values: FloatArray) -> float:
@@ -43,12 +43,10 @@ def _sum(values: FloatArray) -> float:
 
 
 def daily_peaks_kw(hour_of_year: ArrayLike, grid_import_kwh: ArrayLike) -> FloatArray:
-    """Highest hourly import (kW) of each calendar day (hours 0-23), as far as its hours are given."""
+    """Highest hourly import (kW) of each calendar day (hours 0-23) among the given hours."""
     day = np.asarray(hour_of_year, np.int64) // HOURS_PER_DAY
-    days, number = np.unique(day, return_inverse=True)
-    peaks = np.zeros(len(days))
-    np.maximum.at(peaks, number, np.asarray(grid_import_kwh, float))
-    return peaks
+    first_hours = np.flatnonzero(np.diff(day, prepend=day[0] - 1))
+    return np.maximum.reduceat(np.asarray(grid_import_kwh, float), first_hours)
 
 
 def total_objectives(hours: Mapping[str, ArrayLike], unserved_kg_per_kwh: float) -> tuple[float, ...]:

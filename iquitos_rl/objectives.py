@@ -1,9 +1,9 @@
 """The five objectives and the score: one definition for training, the engines and the evaluation.
 
-Every objective J is a sum over the hours of an episode, lower is better. ``score`` divides each J by its value
-under no control on the same hours and weighs the ratios, so no control scores exactly 1. The step reward is
-minus the weighted sum of the step's own increments, each divided by no control's mean per step, so a
-no-control step averages -1. All functions are pure and work on arrays of any shape (..., hours or
+Every objective J is a sum over the hours of an episode, lower is better. ``score`` divides each J by its
+value under no control on the same hours and weighs the ratios, so no control scores exactly 1. The step
+reward is minus the weighted sum of the step's own increments, each divided by no control's mean per step,
+so a no-control step averages -1. All functions are pure and work on arrays of any shape (..., hours or
 environments), so that the CityLearn environment, a batch engine and the evaluation share them.
 """
 
@@ -60,7 +60,7 @@ def peak_rise_kw(grid_import_kw: ArrayLike, running_peak_kw: ArrayLike) -> Float
 
 @dataclass(frozen=True)
 class FlowIncrements:
-    """What one hour (or many, as arrays) contributes to the objectives; energies in kWh at the grid connection.
+    """What one hour (or many, as arrays) contributes to the objectives; kWh at the grid connection.
 
     Attributes:
         grid_import_kwh: max(0, net consumption).
@@ -152,7 +152,7 @@ class NoControlReference:
         return self.divisors / self.steps
 
     def effective_weights(self, weights: RewardWeights) -> FloatArray:
-        """The weights, shape (5,), with those of left-out objectives shared among the others in proportion."""
+        """The weights, shape (5,); those of left-out objectives are shared by the others in proportion."""
         values = np.array(weights.as_tuple())
         values[[OBJECTIVES.index(name) for name in self.left_out]] = 0.0
         total = values.sum()
@@ -204,9 +204,7 @@ def step_reward(increments: ArrayLike, reference: NoControlReference, weights: R
 
     Minus weight times increment divided by no control's mean increment per step.
     """
-    return (
-        -reference.effective_weights(weights) * np.asarray(increments, float) / reference.divisors_per_step
-    )
+    return -reference.effective_weights(weights) * np.asarray(increments, float) / reference.divisors_per_step
 
 
 def score(
@@ -216,7 +214,5 @@ def score(
 
     ``reference`` must cover the same hours as ``objectives``. Lower is better; no control scores 1.
     """
-    components = (
-        reference.effective_weights(weights) * np.asarray(objectives, float) / reference.divisors
-    )
+    components = reference.effective_weights(weights) * np.asarray(objectives, float) / reference.divisors
     return float(components.sum()), {n: float(c) for n, c in zip(OBJECTIVES, components, strict=True)}

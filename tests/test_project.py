@@ -20,6 +20,7 @@ LAYERS_FROM_BELOW = (
     ("config",),
     ("objectives",),
     ("kpis",),
+    ("tables",),
     ("site",),
     ("env",),
     ("algorithms",),

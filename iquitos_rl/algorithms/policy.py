@@ -1,8 +1,8 @@
 """A trained policy on disk: weights and the description needed to run it, without RLlib's pickles.
 
-A policy folder holds ``policy.json`` (which algorithm and network, the spaces and the observation layout it was
-trained for, where it came from) and ``policy.pt`` (the tensors of its inference module). Loading builds the
-network from the description and reads tensors only, so it executes nothing that the folder may contain.
+A policy folder holds ``policy.json`` (which algorithm and network, the spaces and the observation layout it
+was trained for, where it came from) and ``policy.pt`` (the tensors of its inference module). Loading builds
+the network from the description and reads tensors only, so it executes nothing that the folder may contain.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.rllib.core.rl_module.torch import TorchRLModule
 
 from iquitos_rl.algorithms.build import build_algorithm_config
 from iquitos_rl.config.algorithm import AlgorithmSettings
@@ -50,7 +50,7 @@ class Policy:
     """
 
     settings: AlgorithmSettings
-    module: RLModule
+    module: TorchRLModule
     observation_space: spaces.Box
     action_space: spaces.Box
     origin: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Policy:
             outputs[Columns.ACTION_DIST_INPUTS]
         )
         # What RLlib's module-to-env connectors do: the policy acts in [-1, 1], mapped linearly to the bounds.
-        share = np.clip(distribution.to_deterministic().sample().numpy(), -1.0, 1.0)
+        share = np.clip(np.asarray(distribution.to_deterministic().sample()), -1.0, 1.0)
         low, high = self.action_space.low, self.action_space.high
         action = low + (share + 1.0) / 2.0 * (high - low)
         return np.clip(action, low, high).astype(np.float32).reshape(*observation.shape[:-1], -1)
@@ -85,13 +85,15 @@ class Policy:
 
 def inference_module(
     settings: AlgorithmSettings, observation_space: spaces.Box, action_space: spaces.Box
-) -> RLModule:
+) -> TorchRLModule:
     """A fresh network of the kind that ``settings`` describe, for acting only."""
     config = build_algorithm_config(settings, env="", env_config={})
     spec = config.get_rl_module_spec(
         spaces={DEFAULT_MODULE_ID: (observation_space, action_space)}, inference_only=True
     )
-    return spec.build()
+    module = spec.build()
+    assert isinstance(module, TorchRLModule)
+    return module
 
 
 def save_policy(
@@ -140,10 +142,12 @@ def load_policy(folder: Path) -> Policy:
         low, high = (np.array(description[key], np.float32) for key in ("action_low", "action_high"))
         observation_space = spaces.Box(-np.inf, np.inf, (size,), dtype=np.float32)
         action_space = spaces.Box(low, high, dtype=np.float32)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
+        origin = description.get("origin", {})
+        if low.ndim != 1 or not np.isfinite([low, high]).all() or not isinstance(origin, dict):
+            raise ValueError("action bounds must be lists of numbers, origin a mapping")
+    except (AssertionError, KeyError, TypeError, ValueError, ValidationError) as error:
         raise PolicyError(
-            f"{folder / DESCRIPTION_FILE}: not a usable policy description ({reason})"
+            f"{folder / DESCRIPTION_FILE}: not a usable policy description ({_first_line(error)})"
         ) from None
     module = inference_module(settings, observation_space, action_space)
     try:
@@ -153,10 +157,16 @@ def load_policy(folder: Path) -> Policy:
     except FileNotFoundError:
         raise PolicyError(f"{folder / WEIGHTS_FILE}: the file is missing") from None
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PolicyError(f"{folder / WEIGHTS_FILE}: damaged, or not of this network ({reason})") from None
+        raise PolicyError(
+            f"{folder / WEIGHTS_FILE}: damaged, or not of this network ({_first_line(error)})"
+        ) from None
     module.eval()
-    return Policy(settings, module, observation_space, action_space, dict(description.get("origin", {})))
+    return Policy(settings, module, observation_space, action_space, origin)
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says; its kind where it says nothing, as torch does of an empty file."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _read_description(path: Path) -> dict[str, Any]:

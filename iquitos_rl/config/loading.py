@@ -49,7 +49,8 @@ def load_run(
     Args:
         path: run YAML. ``extends: FILE`` takes another run and changes the keys that follow. ``site``,
             ``reward`` and each of ``algorithms`` are file names relative to the file that names them, or
-            mappings (under ``extends``, a mapping changes keys of what the other run names).
+            mappings (under ``extends``, a mapping changes keys of what the other run names; a file name
+            replaces it).
         overrides: ``key.key=value`` assignments, applied last, e.g. ``algorithms.ppo.learning_rate=3e-4``.
         algorithms: keep only these of the run's algorithms.
 
@@ -80,7 +81,16 @@ def _run_tree(path: Path, seen: tuple[Path, ...]) -> ConfigTree:
     if not isinstance(base, str):
         raise ConfigError(f"{path}: extends: {base!r} is not allowed: expected the name of a run file")
     base_path = Path(os.path.normpath(path.parent / base))
+    if not _is_file(base_path):
+        raise ConfigError(f"{path}: extends: {base!r} is not allowed: there is no file {base_path}")
     return tree.merge_over(_run_tree(base_path, (*seen, path.resolve())))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte in it
+        return False
 
 
 def _read_references(tree: ConfigTree, folder: Path) -> None:
@@ -96,7 +106,7 @@ def _read_references(tree: ConfigTree, folder: Path) -> None:
             continue
         if isinstance(value, str):
             file = Path(os.path.normpath(folder / value))
-            if not file.is_file():
+            if not _is_file(file):
                 source, key = tree.origin(path)
                 raise ConfigError(f"{source}: {key}: {value!r} is not allowed: there is no file {file}")
             tree.graft(path, ConfigTree.from_file(file))
@@ -118,8 +128,10 @@ def validate(model: type[Model], tree: ConfigTree) -> Model:
 def _lines(model: type[BaseModel], tree: ConfigTree, errors: list[ErrorDetails]) -> list[str]:
     """One line for each place that is wrong; alternatives of a union are joined."""
     by_place: dict[KeyPath, list[str]] = {}
-    for error in errors:
-        place = _data_path(tree, error)
+    placed = [(_data_path(tree, error), error) for error in errors]
+    for place, error in placed:
+        if _follows_from_another(place, error, placed):
+            continue
         by_place.setdefault(place, []).append(_allowed(model, place, error))
     lines = []
     for place, allowed in by_place.items():
@@ -133,6 +145,24 @@ def _lines(model: type[BaseModel], tree: ConfigTree, errors: list[ErrorDetails])
         shown = "" if isinstance(value, dict) else f"{_short(value)} is not allowed: "
         lines.append(f"{file}: {key + ': ' if key else ''}{shown}{text}")
     return lines
+
+
+def _follows_from_another(
+    place: KeyPath, error: ErrorDetails, placed: Sequence[tuple[KeyPath, ErrorDetails]]
+) -> bool:
+    """Whether the user hears of this through another line.
+
+    pydantic counts only the good items of a list, so that one bad item makes the list too short as well. The
+    settings of another algorithm (sac.yaml under ppo) have one mistake, the file, and not one per key.
+    """
+    if error["type"] == "too_short":
+        return any(other[: len(place)] == place and other != place for other, _ in placed)
+    kind = (*place[:2], "algorithm")
+    return (
+        place[:1] == ("algorithms",)
+        and place != kind
+        and any(other == kind and reason["type"] == "literal_error" for other, reason in placed)
+    )
 
 
 def _data_path(tree: ConfigTree, error: ErrorDetails) -> KeyPath:

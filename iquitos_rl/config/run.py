@@ -48,7 +48,10 @@ class WindowConfig(StrictModel):
     @model_validator(mode="after")
     def _within_the_year(self) -> Self:
         if self.start_step + self.step_count > LAST_STEP:
-            raise ValueError(f"start_day * 24 + steps must not exceed {LAST_STEP}")
+            raise ValueError(
+                f"start_day * 24 + steps must not exceed {LAST_STEP}: "
+                f"{self.start_day} * 24 + {self.step_count}"
+            )
         return self
 
     @property
@@ -72,18 +75,29 @@ class EnvironmentConfig(StrictModel):
 
     engine: Engine = "citylearn"
     observation: Literal["features", "raw"] = "features"
-    mask_idle: bool = Field(default=True, description="drop requests of empty and full sockets before the feeder")
-    episode_steps: Annotated[int, Field(ge=2, le=LAST_STEP)] = Field(default=168, description="length of an episode")
+    mask_idle: bool = Field(
+        default=True, description="drop requests of empty and full sockets before the feeder"
+    )
+    episode_steps: Annotated[int, Field(ge=2, le=LAST_STEP)] = Field(
+        default=168, description="length of an episode"
+    )
     random_start: Literal["day", "hour"] | None = Field(
         default="day", description="where episodes start; null for always at start_day"
     )
-    start_day: Annotated[int, Field(ge=0, le=364)] = Field(default=0, description="used when random_start is null")
-    years: PositiveInt | None = Field(default=None, description="use only the first training years; all if null")
+    start_day: Annotated[int, Field(ge=0, le=364)] = Field(
+        default=0, description="used when random_start is null"
+    )
+    years: PositiveInt | None = Field(
+        default=None, description="use only the first training years; all if null"
+    )
 
     @model_validator(mode="after")
     def _within_the_year(self) -> Self:
         if self.random_start is None and self.start_day * 24 + self.episode_steps > LAST_STEP:
-            raise ValueError(f"start_day * 24 + episode_steps must not exceed {LAST_STEP}")
+            raise ValueError(
+                f"start_day * 24 + episode_steps must not exceed {LAST_STEP}: "
+                f"{self.start_day} * 24 + {self.episode_steps}"
+            )
         return self
 
 
@@ -98,7 +112,9 @@ class StopConfig(StrictModel):
     @model_validator(mode="after")
     def _one_of(self) -> Self:
         if self.env_steps is not None and self.episodes is not None:
-            raise ValueError("env_steps and episodes exclude each other")
+            raise ValueError(
+                f"env_steps ({self.env_steps}) and episodes ({self.episodes}) exclude each other"
+            )
         return self
 
 
@@ -106,13 +122,17 @@ class CheckpointConfig(StrictModel):
     """When checkpoints are written: at the first iteration boundary at or after each multiple."""
 
     every_env_steps: PositiveInt = 1000
-    keep: PositiveInt = Field(default=3, description="newest checkpoints kept; each carries the best policy too")
+    keep: PositiveInt = Field(
+        default=3, description="newest checkpoints kept; each carries the best policy too"
+    )
 
 
 class ValidationConfig(StrictModel):
     """How the best policy is chosen while training: deterministic, on the validation year."""
 
-    every_fraction: Annotated[float, Field(gt=0, le=1)] = Field(default=0.05, description="share of the budget")
+    every_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.05, description="share of the budget"
+    )
     window: WindowConfig = WindowConfig()
     minimum_satisfaction: Fraction = Field(default=0.88, description="a policy below this is never the best")
 
@@ -136,7 +156,9 @@ class ResourceConfig(StrictModel):
         default="auto", description="auto: all trials of the run fit side by side, at most one CPU each"
     )
     gpus_per_trial: Annotated[float, Field(ge=0)] = Field(default=0.0, description="a fraction is allowed")
-    env_runners: Annotated[int, Field(ge=0)] = Field(default=0, description="remote samplers; 0 samples in the trial")
+    env_runners: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="remote samplers; 0 samples in the trial"
+    )
     envs_per_runner: PositiveInt = 1
 
 
@@ -164,7 +186,9 @@ class RunConfig(StrictModel):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
-    demonstration: bool = Field(default=False, description="the results are too short to mean anything; tables say so")
+    demonstration: bool = Field(
+        default=False, description="the results are too short to mean anything; tables say so"
+    )
     site: SiteConfig
     reward: RewardWeights
     algorithms: AlgorithmsConfig
@@ -183,11 +207,14 @@ class RunConfig(StrictModel):
     def _years_exist(self) -> Self:
         years = self.site.years
         if self.environment.years is not None and self.environment.years > years.train:
-            raise ValueError(f"environment.years must not exceed the site's {years.train} training years")
+            raise ValueError(
+                f"environment.years ({self.environment.years}) must not exceed the site's "
+                f"{years.train} training years"
+            )
         if self.evaluation.year >= years.count(self.evaluation.split):
             raise ValueError(
-                f"evaluation.year must be below {years.count(self.evaluation.split)}, "
-                f"the site's number of {self.evaluation.split} years"
+                f"evaluation.year ({self.evaluation.year}) must be below "
+                f"{years.count(self.evaluation.split)}, the site's number of {self.evaluation.split} years"
             )
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -24,6 +25,7 @@ __all__ = [
 
 HOURS_PER_DAY = 24
 
+
 def _start_before_end(hours: tuple[int, int]) -> tuple[int, int]:
     if hours[0] >= hours[1]:
         raise ValueError("the first hour must come before the second: [a, b] means a <= hour < b")
@@ -37,15 +39,25 @@ HourRange = Annotated[
     Field(description="hours [a, b] meaning a <= hour < b, with hours 0-23"),
 ]
 FractionRange = tuple[Fraction, Fraction]
+
+
+def _x_rising(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    if any(right[0] <= left[0] for left, right in itertools.pairwise(points)):
+        raise ValueError("the first value of each point must exceed that of the point before")
+    return points
+
+
 Twelve = Annotated[tuple[Positive, ...], Field(min_length=12, max_length=12)]
 Curve = Annotated[
-    tuple[tuple[Fraction, Fraction], ...], Field(min_length=2, description="points (x, y) with x rising")
+    tuple[tuple[Fraction, Fraction], ...],
+    Field(min_length=2, description="points (x, y) with x rising"),
+    AfterValidator(_x_rising),
 ]
 
 
 def _check_range(name: str, low: float, high: float) -> None:
     if low > high:
-        raise ValueError(f"{name}: the first value must not exceed the second")
+        raise ValueError(f"{name}: the first value ({low:g}) must not exceed the second ({high:g})")
 
 
 class LocationConfig(StrictModel):
@@ -54,7 +66,9 @@ class LocationConfig(StrictModel):
     latitude_deg: Annotated[float, Field(ge=-90, le=90)]
     longitude_deg: Annotated[float, Field(ge=-180, le=180)]
     altitude_m: Annotated[float, Field(ge=-500, le=9000)]
-    utc_offset_hours: Annotated[int, Field(ge=-12, le=14, description="local standard time; no daylight saving")]
+    utc_offset_hours: Annotated[
+        int, Field(ge=-12, le=14, description="local standard time; no daylight saving")
+    ]
 
 
 class ClearSkyIndexConfig(StrictModel):
@@ -67,6 +81,12 @@ class ClearSkyIndexConfig(StrictModel):
     hourly_autocorrelation: Annotated[float, Field(ge=0, lt=1)]
     minimum: Fraction
     maximum: Annotated[float, Field(gt=0, le=1.5)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum ({self.minimum:g}) must not exceed maximum ({self.maximum:g})")
+        return self
 
 
 class PVConfig(StrictModel):
@@ -97,8 +117,11 @@ class BatteryConfig(StrictModel):
 
     @model_validator(mode="after")
     def _initial_soc_above_floor(self) -> Self:
-        if self.initial_soc < 1 - self.depth_of_discharge - 1e-9:
-            raise ValueError("initial_soc must be at least 1 - depth_of_discharge")
+        floor = 1 - self.depth_of_discharge
+        if self.initial_soc < floor - 1e-9:
+            raise ValueError(
+                f"initial_soc ({self.initial_soc:g}) must be at least 1 - depth_of_discharge ({floor:g})"
+            )
         return self
 
 
@@ -165,7 +188,7 @@ class SessionConfig(StrictModel):
         for entry in self.arrivals:
             hours = set(range(*entry.hours))
             if hours & taken:
-                raise ValueError("arrivals: hour ranges must not overlap")
+                raise ValueError(f"arrivals: hour ranges must not overlap, {list(entry.hours)} does")
             taken |= hours
         return self
 
@@ -215,11 +238,14 @@ class SiteConfig(StrictModel):
     def _consistent(self) -> Self:
         names = [sockets.name for sockets in self.sockets]
         if len(set(names)) != len(names):
-            raise ValueError("sockets: every class needs a name of its own")
+            raise ValueError(f"sockets: every class needs a name of its own, they are {', '.join(names)}")
         opening, closing = self.opening_hours
         for entry in self.sessions.arrivals:
             if entry.hours[0] < opening or entry.hours[1] > closing:
-                raise ValueError("sessions.arrivals: hours must lie within opening_hours")
+                raise ValueError(
+                    f"sessions.arrivals: hours {list(entry.hours)} must lie within opening_hours "
+                    f"{[opening, closing]}"
+                )
         return self
 
     @property

@@ -52,7 +52,21 @@ def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict
     return mapping
 
 
+def _list(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
+    return loader.construct_sequence(node, deep=True)  # deep, so that a list within itself is refused
+
+
+_PLAIN_KINDS = ("null", "bool", "int", "float", "str")
+# Whatever else YAML can write (!!set, !!binary, !!timestamp ...) has no place in a configuration.
+_Loader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in _PLAIN_KINDS
+}
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _list)
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+
+_NOT_YAML = (yaml.YAMLError, ValueError, KeyError)  # PyYAML raises KeyError for "!!bool maybe"
 
 
 def parse_value(text: str) -> Any:
@@ -80,7 +94,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a text file (expected YAML in UTF-8)") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply for a configuration file") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except _NOT_YAML as error:
         if isinstance(error, ConfigError):
             raise
         mark = getattr(error, "problem_mark", None)
@@ -106,10 +120,13 @@ class ConfigTree:
         data: nested mappings and lists of plain values.
         origins: for a path into ``data``, the file it came from and the path within that file. A value's
             origin is that of the longest recorded path that leads to it.
+        grafted: paths whose value is a whole file. It replaces what it is merged over, or a site file without
+            a battery would get that of another site.
     """
 
     data: dict[str, Any]
     origins: dict[KeyPath, tuple[str, KeyPath]] = field(default_factory=dict)
+    grafted: set[KeyPath] = field(default_factory=set)
 
     @classmethod
     def from_file(cls, path: Path) -> ConfigTree:
@@ -140,12 +157,13 @@ class ConfigTree:
     def graft(self, path: KeyPath, branch: ConfigTree) -> None:
         """Put another tree in the place of the value at ``path``."""
         self.value(path[:-1])[path[-1]] = branch.data
+        self.grafted.add(path)
         self._forget(path)
         for inner, origin in branch.origins.items():
             self.origins[(*path, *inner)] = origin
 
     def merge_over(self, base: ConfigTree) -> ConfigTree:
-        """This tree's values over those of ``base``: mappings are merged, everything else replaces."""
+        """This tree's values over those of ``base``: mappings are merged, all else (and a file) replaces."""
         merged = ConfigTree(copy.deepcopy(base.data), dict(base.origins))
         merged._merge((), self)
         return merged
@@ -154,7 +172,7 @@ class ConfigTree:
         for key, value in over.value(path).items():
             here = (*path, key)
             mine = self.value(path).get(key)
-            if isinstance(value, dict) and isinstance(mine, dict):
+            if isinstance(value, dict) and isinstance(mine, dict) and here not in over.grafted:
                 self._merge(here, over)
             else:
                 self.value(path)[key] = copy.deepcopy(value)
@@ -189,7 +207,7 @@ class ConfigTree:
                 raise ConfigError(f"{COMMAND_LINE} {assignment}: expected key.key=value")
             try:
                 value = parse_value(text)
-            except (yaml.YAMLError, ValueError):
+            except (*_NOT_YAML, RecursionError):
                 raise ConfigError(f"{COMMAND_LINE} {assignment}: {text!r} is not a YAML value") from None
             self._assign(assignment, names, value)
 

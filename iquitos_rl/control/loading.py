@@ -53,9 +53,11 @@ def policy_folder(path: Path, *, latest: bool = False) -> Path:
     for folder in (path, *(path / name for name in order)):
         if (folder / DESCRIPTION_FILE).is_file():
             return folder
-    checkpoints = sorted(path.glob("checkpoint_*"))
-    if checkpoints:
-        return policy_folder(checkpoints[-1], latest=latest)
+    for checkpoint in sorted(path.glob("checkpoint_*"), reverse=True):
+        # The newest has no policy if it was being written when a process was killed.
+        for folder in (checkpoint / name for name in order):
+            if (folder / DESCRIPTION_FILE).is_file():
+                return folder
     raise ControllerError(
         f"{path}: no policy in this folder; give a checkpoint such as runs/EXPERIMENT/TRIAL/checkpoint_000000"
     )

@@ -49,13 +49,15 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     | 1 ... sockets | power request of a socket | share of rated power | 0 (-1 if it may discharge) | 1 |
 
     The names are in `action_names`. Requests above the feeder's limit are scaled down together, each by the
-    same factor; the BESS is outside that limit. With ``mask_idle`` the requests of idle sockets (no vehicle, or
-    one at SOC >= 1 - 1e-6) are set to 0 first; without it they take their share of the feeder and waste it.
+    same factor; the BESS is outside that limit. With ``mask_idle`` the requests of idle sockets (no
+    vehicle, or one at SOC >= 1 - 1e-6) are set to 0 first; without it they take their share of the feeder
+    and waste it.
 
     ## Observation space
 
-    ``observation="features"``: ``Box(22 + 7 sockets)``, float32, about [-1, 1], clipped to its bounds. Iquitos:
-    918. The layout by name is `layout` (`FeatureLayout`): the site's features, then one block per socket.
+    ``observation="features"``: ``Box(22 + 7 sockets)``, float32, about [-1, 1], clipped to its bounds.
+    Iquitos: 918. The layout by name is `layout` (`FeatureLayout`): the site's features, then one block per
+    socket.
 
     | index | feature | before scaling | min | max |
     |---|---|---|---|---|
@@ -95,13 +97,14 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ``ev_discharge_kwh``, ``ev_delivered_kwh`` (into vehicle batteries), ``bess_charge_kwh``,
     ``bess_discharge_kwh``, ``bess_stored_kwh``, ``storage_losses_kwh``, ``unserved_energy_kwh``,
     ``satisfaction_shortfall``, ``ev_departures``, ``day_peak_kw``, ``price_usd_per_kwh``,
-    ``carbon_intensity_kg_per_kwh``, ``hour_of_year``; after a reset ``year``, ``start_step`` and ``bess_stored_kwh``.
+    ``carbon_intensity_kg_per_kwh``, ``hour_of_year``; after a reset ``year``, ``start_step`` and
+    ``bess_stored_kwh``.
 
     ## Starting state
 
-    Row ``start_step`` of the data, or a random day (or hour) of a random one of the given years. The BESS starts
-    at its initial SOC. A vehicle met in the middle of its session (only with ``random_start="hour"`` on the
-    reference site) has its battery's initial SOC.
+    Row ``start_step`` of the data, or a random day (or hour) of a random one of the given years. The BESS
+    starts at its initial SOC. A vehicle met in the middle of its session (only with ``random_start="hour"``
+    on the reference site) has its battery's initial SOC.
 
     ## Episode end
 
@@ -117,9 +120,9 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         episode_steps: length of an episode; to the end of the data if None.
         random_start: ``"day"``, ``"hour"``, or None for ``start_step``.
         start_step: first row, without a random start.
-        weights: of the objectives; `RewardWeights` or a mapping; DESIGN's if None.
-        reference: no-control values to divide by, or their JSON form; those stored beside the schemas (mean over
-            them) if None.
+        weights: of the objectives; `RewardWeights` or a mapping; those of ``ray_configs/reward.yaml`` if None.
+        reference: no-control values to divide by, or their JSON form; those stored beside the
+            schemas (mean over them) if None.
 
     Raises:
         FileNotFoundError: a schema that is not there.
@@ -130,6 +133,8 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     * v0: first release.
     """
 
+    action_space: spaces.Box
+    observation_space: spaces.Box
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  Gymnasium's own declaration
 
     def __init__(
@@ -286,5 +291,3 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         info["reward_components"] = site.reward.component_dict()
         self._observe()
         return self._observation, reward, terminated, truncated, info
-
-

@@ -160,17 +160,19 @@ class CityLearnSite:
         t = self.t
         last = self.reward.last
         new_day = self._hour[t] == 0
+        bess_soc = self.building.electrical_storage.soc[self._soc_row()] if self.has_bess else 0.0
+        previous_net = self.building.net_electricity_consumption[t - 1] if t else 0.0
         return SiteState(
-            hour_of_year=np.float64(self.start + t),
-            hour=np.float64(self._hour[t]),
-            day_type=np.float64(self._day_type[t]),
+            hour_of_year=np.asarray(self.start + t, float),
+            hour=np.asarray(self._hour[t], float),
+            day_type=np.asarray(self._day_type[t], float),
             pv_kwh=self._ahead(self._pv),
             load_kwh=self._load[t],
             price_usd_per_kwh=self._ahead(self._price),
             carbon_intensity_kg_per_kwh=self._carbon[t],
-            bess_soc=np.float64(self.building.electrical_storage.soc[self._soc_row()] if self.has_bess else 0.0),
-            previous_net_kwh=np.float64(self.building.net_electricity_consumption[t - 1] if t else 0.0),
-            day_peak_kw=np.float64(0.0 if last is None or new_day else last.day_peak_kw),
+            bess_soc=np.asarray(bess_soc, float),
+            previous_net_kwh=np.asarray(previous_net, float),
+            day_peak_kw=np.asarray(0.0 if last is None or new_day else last.day_peak_kw),
         )
 
     @property
@@ -210,7 +212,9 @@ class CityLearnSite:
         net = float(self.building.net_electricity_consumption[t])
         sockets_kwh = np.array([charger.electricity_consumption[t] for charger in self.chargers], float)
         delivered = self._delivered_kwh(t)
-        bess_kwh = float(self.building.electrical_storage.electricity_consumption[t]) if self.has_bess else 0.0
+        bess_kwh = (
+            float(self.building.electrical_storage.electricity_consumption[t]) if self.has_bess else 0.0
+        )
         pv = self.pv_generation_kwh
         return {
             "hour_of_year": self.start + t,

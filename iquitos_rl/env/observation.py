@@ -170,7 +170,7 @@ class SiteScales:
 
 @dataclass(frozen=True)
 class SiteState:
-    """What is known of the site at the start of an hour. Arrays of shape (...,), with the hour's own forecast.
+    """What is known of the site at the start of an hour, that hour's PV and load included; shape (...,).
 
     Attributes:
         hour_of_year: 0-8759.

@@ -48,7 +48,7 @@ def _create(env_config: Mapping[str, Any]) -> EVChargingEnv:
 
 
 def register() -> None:
-    """Make `ENV_ID` known to Gymnasium and, where Ray is installed, to RLlib. Calling it again does nothing."""
+    """Make `ENV_ID` known to Gymnasium and to RLlib. Calling it again does nothing."""
     if ENV_ID not in gymnasium.registry:
         gymnasium.register(ENV_ID, entry_point="iquitos_rl.env.registration:make_env")
     from ray.tune.registry import register_env

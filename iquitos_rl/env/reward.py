@@ -53,14 +53,14 @@ class StepOutcome:
     day_peak_kw: float
 
 
-class MultiObjectiveReward(RewardFunction):  # type: ignore[misc]
-    """Minus the weighted sum of the hour's increments of five objectives, each as a multiple of no control's mean.
+class MultiObjectiveReward(RewardFunction):
+    """Minus the weighted sum of five objectives' increments, each as a multiple of no control's mean.
 
     CO2 (grid import, and unserved energy driven on gasoline), solar (export and storage losses), cost, EV
     satisfaction (1 - satisfaction of each departure) and grid stability (rise of the day's running import
-    peak). A no-control hour averages -1; the best an hour can do is about 0. `iquitos_rl.objectives` holds the
-    formulas. Works in any one-building ``CityLearnEnv`` with a central agent: it reads only the observations
-    that CityLearn hands to a reward function, except for vehicle-to-grid sockets, see `bind`.
+    peak). A no-control hour averages -1; the best an hour can do is about 0. `iquitos_rl.objectives` holds
+    the formulas. Works in any one-building ``CityLearnEnv`` with a central agent: it reads only the
+    observations that CityLearn hands to a reward function, except for vehicle-to-grid sockets, see `bind`.
 
     A vehicle departs at the end of the hour in which its departure countdown reads 1.
 
@@ -185,7 +185,9 @@ class MultiObjectiveReward(RewardFunction):  # type: ignore[misc]
         if not any(c["max_discharging_power"] > 0 for c in chargers.values()):
             return 0.0
         if self._env is None:
-            raise RuntimeError("vehicle-to-grid sockets: call reward_function.bind(env) before the first step")
+            raise RuntimeError(
+                "vehicle-to-grid sockets: call reward_function.bind(env) before the first step"
+            )
         loss = 0.0
         (building,) = self._env.buildings
         t = self._env.time_step

@@ -10,7 +10,16 @@ from typing import Any
 
 from rich.table import Table
 
-__all__ = ["ComparisonError", "compare", "comparison_table", "read_results", "write_comparison"]
+from iquitos_rl.tables import plain_table
+
+__all__ = [
+    "ComparisonError",
+    "compare",
+    "comparison_table",
+    "kpi_table",
+    "read_results",
+    "write_comparison",
+]
 
 BASELINE = "no_control"
 SAME = ("site", "dataset_fingerprint", "split", "year", "window", "weights")
@@ -26,9 +35,12 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     results = []
     for path in sorted(folder.glob("result_*.json")):
         try:
-            results.append(json.loads(path.read_text(encoding="utf-8")))
+            result = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ComparisonError(f"{path}: cannot be read as JSON ({error})") from None
+        if not isinstance(result, dict) or "controller" not in result or "score" not in result:
+            raise ComparisonError(f"{path}: not the result of an evaluation")
+        results.append(result)
     if not results:
         raise ComparisonError(f"{folder}: no results in this folder; evaluate the experiment first")
     return sorted(results, key=lambda result: result.get("controller") != BASELINE)
@@ -70,7 +82,7 @@ def _change(result: Mapping[str, Any], baseline: Mapping[str, Any], key: str) ->
 
 
 def write_comparison(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write ``comparison.json`` and ``comparison.csv`` (numbers and texts; nested values only in the JSON)."""
+    """Write ``comparison.json`` and ``comparison.csv`` (nested values only in the JSON)."""
     (folder / "comparison.json").write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
     flat = [{k: v for k, v in row.items() if not isinstance(v, dict | list)} for row in rows]
     columns = list(dict.fromkeys(key for row in flat for key in row))
@@ -84,30 +96,33 @@ def _share(value: float | None, digits: int = 1, sign: bool = False) -> str:
     return "-" if value is None else f"{100 * value:{'+' if sign else ''}.{digits}f} %"
 
 
+def _period(result: Mapping[str, Any]) -> str:
+    window = result["window"]
+    days = window["steps"] / 24
+    length = (
+        "full year" if window["steps"] == 8759 else f"{days:.3g} days from day {window['start_step'] // 24}"
+    )
+    year = f"{result['split']} year {result['year']}"
+    return f"{result['site']}, {year}, {length}, engine {result['engine']}"
+
+
 def comparison_table(rows: Sequence[Mapping[str, Any]], *, demonstration: bool = False) -> Table:
-    """The comparison as a table for the console; energies in MWh, CO2 in tonnes."""
-    first = rows[0]
-    steps = first["window"]["steps"]
-    start_day = first["window"]["start_step"] // 24
-    whole = steps == 8759
-    period = "full year" if whole else f"{steps / 24:.3g} days from day {start_day}"
-    title = f"{first['site']}, {first['split']} year {first['year']}, {period}, engine {first['engine']}"
-    table = Table(title=title, title_justify="left", caption_justify="left")
+    """The comparison as a table of at most 78 columns; energies in MWh, CO2 in tonnes."""
+    table = plain_table(_period(rows[0]))
     if demonstration:
-        table.caption = "Demonstration: a few hundred training steps, which teach nothing. Not a result."
-    table.add_column("controller")
+        table.caption = "A demonstration: budgets this small teach nothing. Not a result."
+    table.add_column("controller", no_wrap=True)
     for heading in (
-        "import MWh",
-        "vs no control",
-        "satisfaction",
-        "solar used",
-        "grid CO2 t",
-        "net CO2 t",
-        "cost USD",
-        "daily peak kW",
+        "import\nMWh",
+        "vs no\ncontrol",
+        "satis-\nfaction",
+        "solar\nused",
+        "net CO2\nt",
+        "cost\nUSD",
+        "daily\npeak kW",
         "score",
     ):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row["controller"],
@@ -115,10 +130,24 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], *, demonstration: bool =
             "" if row["controller"] == BASELINE else _share(row["import_change_share"], sign=True),
             _share(row["ev_satisfaction"]),
             _share(row["solar_utilisation"]),
-            f"{row['co2_grid_kg'] / 1000:.1f}",
             f"{row['co2_net_kg'] / 1000:+.1f}",
             f"{row['cost_usd']:,.0f}",
             f"{row['mean_daily_peak_kw']:.0f}",
             f"{row['score']:.3f}",
         )
+    return table
+
+
+def kpi_table(kpis: Mapping[str, Any]) -> Table:
+    """The KPIs of one result as a table."""
+    table = plain_table(f"{kpis['controller']}: {_period(kpis)}")
+    table.add_column("KPI")
+    table.add_column("value", justify="right")
+    for name, value in kpis.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or name == "year":
+            continue
+        shares = ("solar_utilisation", "ev_satisfaction", "score")
+        table.add_row(name, f"{value:.4f}" if name in shares else f"{value:,.1f}".removesuffix(".0"))
+    for name, value in kpis["score_components"].items():
+        table.add_row(f"score: {name}", f"{value:.4f}")
     return table

@@ -47,7 +47,7 @@ def describe_dataset(path: Path | str | Dataset) -> dict[str, Any]:
 def _describe_year(dataset: Dataset, split: str, year: int) -> dict[str, Any]:
     data = read_year(dataset.year_path(split, year))
     free = no_control_hours(data, feeder_limited=False).iloc[:STEPS_PER_YEAR]
-    departures = int(free["departures"].sum())
+    departures = int(free["ev_departures"].sum())
     kpis = {
         name: value
         for name, value in dataset.no_control_totals(split, year).items()
@@ -61,6 +61,8 @@ def _describe_year(dataset: Dataset, split: str, year: int) -> dict[str, Any]:
         "sessions_per_day": len(data.sessions) / DAYS_PER_YEAR,
         "mean_dwell_hours": float(data.sessions.dwell.mean()) if len(data.sessions) else None,
         "unlimited_ev_draw_kwh": float(free["ev_draw_kwh"].sum()),
-        "ceiling_ev_satisfaction": float(free["satisfied"].sum()) / departures if departures else None,
+        "ceiling_ev_satisfaction": (
+            1.0 - float(free["satisfaction_shortfall"].sum()) / departures if departures else None
+        ),
         "no_control": {**kpis, "score": 1.0},
     }

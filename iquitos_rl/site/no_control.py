@@ -17,14 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from iquitos_rl.config.site import SiteConfig
-from iquitos_rl.objectives import (
-    FlowIncrements,
-    NoControlReference,
-    objective_increments,
-    satisfaction,
-    unserved_energy_kwh,
-)
-from iquitos_rl.site.timeline import DAY_OF_ROW, HOURS_PER_DAY, HOURS_PER_YEAR, STEPS_PER_YEAR
+from iquitos_rl.kpis import key_performance_indicators, total_objectives
+from iquitos_rl.objectives import NoControlReference, satisfaction, unserved_energy_kwh
+from iquitos_rl.site.timeline import HOURS_PER_YEAR, STEPS_PER_YEAR
 from iquitos_rl.site.year import SiteYear
 
 __all__ = ["NO_CONTROL_COLUMNS", "NoControlYear", "no_control_hours", "no_control_year"]
@@ -39,9 +34,8 @@ NO_CONTROL_COLUMNS = (
     "grid_import_kwh",
     "grid_export_kwh",
     "unserved_energy_kwh",
-    "shortfall",
-    "departures",
-    "satisfied",
+    "satisfaction_shortfall",
+    "ev_departures",
     "sessions_in_progress",
     "carbon_intensity_kg_per_kwh",
     "price_usd_per_kwh",
@@ -49,7 +43,7 @@ NO_CONTROL_COLUMNS = (
 """Columns of `NoControlYear.hourly`."""
 
 _DECIMALS = 6
-_COUNTS = ("departures", "sessions_in_progress")
+_COUNTS = ("ev_departures", "sessions_in_progress")
 
 
 def no_control_hours(year: SiteYear, *, feeder_limited: bool = True) -> pd.DataFrame:
@@ -96,9 +90,8 @@ def no_control_hours(year: SiteYear, *, feeder_limited: bool = True) -> pd.DataF
         "grid_import_kwh": np.maximum(net, 0.0),
         "grid_export_kwh": np.maximum(-net, 0.0),
         "unserved_energy_kwh": per_row(last_row, unserved),
-        "shortfall": per_row(last_row, 1.0 - satisfied),
-        "departures": per_row(last_row),
-        "satisfied": per_row(last_row, satisfied),
+        "satisfaction_shortfall": per_row(last_row, 1.0 - satisfied),
+        "ev_departures": per_row(last_row),
         "sessions_in_progress": per_row(row[elapsed > 0]),
         "carbon_intensity_kg_per_kwh": year.carbon_intensity_kg_per_kwh,
         "price_usd_per_kwh": year.price_usd_per_kwh,
@@ -116,10 +109,10 @@ class NoControlYear:
     """A year under no control: what every score and reward of that year is divided by.
 
     Attributes:
-        hourly: 8760 rows with `NO_CONTROL_COLUMNS`; energies in kWh. ``shortfall`` is the sum of
-            (1 - satisfaction) of the vehicles that leave at the end of the hour, ``satisfied`` of their
-            satisfaction, and ``sessions_in_progress`` counts the sessions that began before the hour and go
-            on in it. The last row (8759) is no step and enters no sum.
+        hourly: 8760 rows with `NO_CONTROL_COLUMNS`; energies in kWh. ``satisfaction_shortfall`` is the sum of
+            (1 - satisfaction) of the vehicles that leave at the end of the hour, and ``sessions_in_progress``
+            counts the sessions that began before the hour and go on in it. The last row (8759) is no step and
+            enters no sum.
         site: for its BESS, which is idle but may have standby losses, and its CO2 of unserved energy.
     """
 
@@ -139,6 +132,17 @@ class NoControlYear:
         self._check_window(start, 1)
         return bool(self._columns["sessions_in_progress"][start] == 0)
 
+    def _hours(self, start: int, steps: int) -> dict[str, FloatArray]:
+        """`iquitos_rl.kpis.HOURLY_COLUMNS` of the hours ``start .. start + steps - 1``."""
+        stored = {name: values[start : start + steps] for name, values in self._columns.items()}
+        idle = dict.fromkeys(("ev_discharge_kwh", "bess_charge_kwh", "bess_discharge_kwh"), np.zeros(steps))
+        return {
+            **stored,
+            **idle,
+            "hour_of_year": np.arange(start, start + steps, dtype=np.float64),
+            "storage_losses_kwh": _idle_bess_loss_kwh(self.site, steps),
+        }
+
     def reference(self, start: int = 0, steps: int | None = None) -> NoControlReference:
         """Objectives of no control over the hours ``start .. start + steps - 1`` (to row 8758 if left out).
 
@@ -151,73 +155,27 @@ class NoControlYear:
         self._check_window(start, steps)
         if not self.closed_form_valid(start):
             raise ValueError(f"a session is in progress at row {start}: roll out no control instead")
-        rows = slice(start, start + steps)
-        columns = {name: values[rows] for name, values in self._columns.items()}
-        increments = objective_increments(
-            FlowIncrements(
-                grid_import_kwh=columns["grid_import_kwh"],
-                grid_export_kwh=columns["grid_export_kwh"],
-                storage_loss_kwh=_idle_bess_loss_kwh(self.site, steps),
-                unserved_kwh=columns["unserved_energy_kwh"],
-                shortfall=columns["shortfall"],
-                peak_rise_kw=_peak_rises_kw(columns["grid_import_kwh"], start),
-                carbon_intensity_kg_per_kwh=columns["carbon_intensity_kg_per_kwh"],
-                price_usd_per_kwh=columns["price_usd_per_kwh"],
-                unserved_kg_per_kwh=self.site.unserved_energy_kg_per_kwh,
-            )
-        )
+        hours = self._hours(start, steps)
         return NoControlReference(
-            objectives=tuple(_exact_sum(column) for column in increments.T),
+            objectives=total_objectives(hours, self.site.unserved_energy_kg_per_kwh),
             steps=steps,
-            pv_generation_kwh=_exact_sum(columns["pv_generation_kwh"]),
-            departures=_exact_sum(columns["departures"]),
+            pv_generation_kwh=math.fsum(hours["pv_generation_kwh"].tolist()),
+            departures=math.fsum(hours["ev_departures"].tolist()),
         )
 
     def totals(self) -> dict[str, Any]:
         """KPIs of the year's 8,759 steps under the project's KPI names, and `reference` as JSON."""
-        sums = {name: _exact_sum(values[:STEPS_PER_YEAR]) for name, values in self._columns.items()}
-        carbon = self._columns["carbon_intensity_kg_per_kwh"][:STEPS_PER_YEAR]
-        imported = self._columns["grid_import_kwh"][:STEPS_PER_YEAR]
-        avoided = self._columns["pv_generation_kwh"] - self._columns["grid_export_kwh"]
-        losses = _exact_sum(_idle_bess_loss_kwh(self.site, STEPS_PER_YEAR))
-        reference = self.reference()
-        days = DAY_OF_ROW[:STEPS_PER_YEAR].max() + 1
-        pv, export = sums["pv_generation_kwh"], sums["grid_export_kwh"]
-        departures = sums["departures"]
-        co2_grid = _exact_sum(imported * carbon)
-        co2_avoided = _exact_sum(avoided[:STEPS_PER_YEAR] * carbon)
-        used = max(0.0, pv - export)
-        kpis: dict[str, float | None] = {
-            "grid_import_kwh": sums["grid_import_kwh"],
-            "grid_export_kwh": export,
-            "load_kwh": sums["load_kwh"],
-            "ev_draw_kwh": sums["ev_draw_kwh"],
-            "ev_discharge_kwh": 0.0,
-            "ev_delivered_kwh": sums["ev_delivered_kwh"],
-            "bess_charge_kwh": 0.0,
-            "bess_discharge_kwh": 0.0,
-            "bess_stored_change_kwh": 0.0 - losses,
-            "storage_losses_kwh": losses,
-            "pv_generation_kwh": pv,
-            "pv_used_kwh": used,
-            "solar_utilisation": used / pv if pv > 0 else None,
-            "ev_satisfaction": sums["satisfied"] / departures if departures else None,
-            "ev_departures": departures,
-            "unserved_energy_kwh": sums["unserved_energy_kwh"],
-            "co2_grid_kg": co2_grid,
-            "co2_avoided_solar_kg": co2_avoided,
-            "co2_net_kg": co2_grid - co2_avoided,
-            "co2_unserved_kg": sums["unserved_energy_kwh"] * self.site.unserved_energy_kg_per_kwh,
-            "cost_usd": _exact_sum(imported * self._columns["price_usd_per_kwh"][:STEPS_PER_YEAR]),
-            "peak_import_kw": float(imported.max()),
-            "mean_daily_peak_kw": reference.objectives[4] / float(days),
-        }
+        hours = self._hours(0, STEPS_PER_YEAR)
+        kpis = key_performance_indicators(
+            hours,
+            bess_stored_change_kwh=0.0 - math.fsum(hours["storage_losses_kwh"].tolist()),
+            unserved_kg_per_kwh=self.site.unserved_energy_kg_per_kwh,
+        )
         return {
             "controller": "no_control",
             "engine": "closed_form",
-            **{name: None if value is None else round(value, _DECIMALS) for name, value in kpis.items()},
-            "ev_departures": int(departures),
-            "reference": _rounded(reference).to_json(),
+            **{name: round(v, _DECIMALS) if isinstance(v, float) else v for name, v in kpis.items()},
+            "reference": _rounded(self.reference()).to_json(),
         }
 
     @staticmethod
@@ -234,11 +192,6 @@ def no_control_year(year: SiteYear, site: SiteConfig) -> NoControlYear:
     return NoControlYear(no_control_hours(year), site)
 
 
-def _exact_sum(values: FloatArray) -> float:
-    # math.fsum, because numpy's order of summation depends on the processor's vector width.
-    return math.fsum(values.tolist())
-
-
 def _rounded(reference: NoControlReference) -> NoControlReference:
     return NoControlReference(
         objectives=tuple(round(value, _DECIMALS) for value in reference.objectives),
@@ -246,16 +199,6 @@ def _rounded(reference: NoControlReference) -> NoControlReference:
         pv_generation_kwh=round(reference.pv_generation_kwh, _DECIMALS),
         departures=reference.departures,
     )
-
-
-def _peak_rises_kw(grid_import_kwh: FloatArray, start: int) -> FloatArray:
-    """Rise of each calendar day's running peak in each hour of a window that starts at row ``start``."""
-    before = start % HOURS_PER_DAY
-    after = -(before + len(grid_import_kwh)) % HOURS_PER_DAY
-    days = np.pad(grid_import_kwh, (before, after)).reshape(-1, HOURS_PER_DAY)
-    running = np.maximum.accumulate(days, axis=1)
-    rises = np.diff(running, axis=1, prepend=0.0).ravel()
-    return rises[before : before + len(grid_import_kwh)]
 
 
 def _idle_bess_loss_kwh(site: SiteConfig, steps: int) -> FloatArray:

@@ -67,7 +67,7 @@ _RANGES = {
     "diffuse_solar_irradiance": (0.0, 1500.0),
     "direct_solar_irradiance": (0.0, 1500.0),
 }
-_COUNTS = {"departures", "sessions_in_progress"}
+_COUNTS = {"ev_departures", "sessions_in_progress"}
 
 # Strict where CityLearn passes every column to a constructor, which fails on one it does not know.
 TABLE_SCHEMAS: dict[str, pandera.DataFrameSchema] = {

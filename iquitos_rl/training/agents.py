@@ -1,4 +1,4 @@
-"""The agents of a run, evaluated on a year they have not seen, beside the controllers they are compared with."""
+"""The agents of a run on a year they have not seen, beside what they are compared with."""
 
 from __future__ import annotations
 

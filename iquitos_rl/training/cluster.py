@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray._private import ray_constants
@@ -80,7 +81,8 @@ def connect(
 
 
 def _start_local(dashboard: bool, num_cpus: int | None) -> None:
-    options = {
+    options: dict[str, Any] = {
+        "address": "local",  # without it Ray joins a cluster of RAY_ADDRESS or of an earlier `ray start`
         "num_cpus": num_cpus,
         "dashboard_host": LOOPBACK,
         "log_to_driver": False,
@@ -103,8 +105,9 @@ def _loopback_only() -> Iterator[None]:
     """Let a Ray that is started within listen on loopback only.
 
     On Linux Ray binds its servers to all interfaces, or to the machine's outer address even where
-    ``_node_ip_address`` says 127.0.0.1. The switch that makes it use loopback, as it does on macOS and Windows,
-    is read from the environment by the processes it starts, and was read by this one when Ray was imported.
+    ``_node_ip_address`` says 127.0.0.1. The switch that makes it use loopback, as it does on macOS and
+    Windows, is read from the environment by the processes it starts, and was read by this one when Ray was
+    imported.
     """
     name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
     before, constant = os.environ.get(name), ray_constants.ENABLE_RAY_CLUSTER
@@ -130,9 +133,7 @@ def _describe() -> Connection:
     )
 
 
-def trial_resources(
-    resources: ResourceConfig, trials: int, connection: Connection
-) -> PlacementGroupFactory:
+def trial_resources(resources: ResourceConfig, trials: int, connection: Connection) -> PlacementGroupFactory:
     """What one trial reserves: the trial itself (it samples and learns), then one bundle per remote sampler.
 
     ``cpus_per_trial: auto`` gives each process the share of a CPU with which all trials fit side by side, at

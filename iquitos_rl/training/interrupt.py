@@ -1,4 +1,4 @@
-"""Ctrl-C that loses nothing: every running trial finishes its iteration and writes a checkpoint, then all stops.
+"""Ctrl-C that loses nothing: every trial finishes its iteration and saves itself, then all stops.
 
 Tune's own handling of Ctrl-C ends the experiment at once, and trials go on later from their last periodic
 checkpoint. Here the first signal only asks; `iquitos_rl.training.session` then lets each trial finish its

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from iquitos_rl.tables import plain_table
+
 __all__ = ["ProgressTable", "TrialProgress", "format_duration"]
 
 LOG_INTERVAL_SECONDS = 30.0
@@ -52,7 +54,7 @@ class TrialProgress:
     def update(self, result: dict[str, Any], now: float) -> None:
         """Take in a result of Tune's."""
         steps = int(result.get("env_steps", self.env_steps))
-        if self._first is None:
+        if self._first is None or steps < self.env_steps:  # the first, or after a restart from a checkpoint
             # Counted from the start of the iteration, so that the first result already has a speed.
             begun = now - float(result.get("time_this_iter_s", 0.0))
             speed = float(result.get("env_steps_per_second", 0.0))
@@ -83,7 +85,7 @@ class TrialProgress:
         scored = self.validation_score == self.validation_score  # not NaN
         return (
             self.name,
-            self.status.lower(),
+            STATES.get(self.status, self.status.lower()),
             f"{self.env_steps:,} / {self.budget:,}",
             f"{100 * min(1.0, self.env_steps / self.budget):.0f} %",
             f"{self.steps_per_second:.1f}" if self.steps_per_second else "-",
@@ -93,7 +95,16 @@ class TrialProgress:
         )
 
 
-HEADINGS = ("agent", "state", "env steps", "done", "steps/s", "time left", "val. score", "val. satisfaction")
+STATES = {
+    "PENDING": "waiting",
+    "RUNNING": "training",
+    "PAUSED": "saved",
+    "TERMINATED": "finished",
+    "ERROR": "failed",
+}
+"""Words for Tune's states."""
+HEADINGS = ("agent", "state", "env steps", "done", "steps/s", "time left", "score", "satisf.")
+"""The last two are those of the last validation."""
 
 
 class ProgressTable:
@@ -120,19 +131,24 @@ class ProgressTable:
         """A trial finished an iteration."""
         self._progress(trial).update(result, time.monotonic())
 
-    def refresh(self, trials: Sequence[Trial], *, force: bool = False) -> None:
-        """Look at the trials' states and show them; ``force`` a line in a log file."""
-        self._refresh_states(trials)
-        self._show(force=force)
+    def refresh(self, trials: Sequence[Trial]) -> None:
+        """Look at the trials' states and show them."""
+        changed = self._refresh_states(trials)
+        self._show(changed)
 
-    def _refresh_states(self, trials: Sequence[Trial]) -> None:
+    def _refresh_states(self, trials: Sequence[Trial]) -> list[str]:
+        """Take in the trials' states; returns the agents that ended since the last time."""
+        ended = []
         for trial in trials:
             progress = self._progress(trial)
+            if trial.status != progress.status and trial.status in ("TERMINATED", "ERROR", "PAUSED"):
+                ended.append(progress.name)
             progress.status = trial.status
             # A restored trial that is finished already reports nothing more.
             progress.env_steps = max(progress.env_steps, int((trial.last_result or {}).get("env_steps", 0)))
+        return ended
 
-    def _show(self, *, force: bool = False) -> None:
+    def _show(self, ended: Sequence[str] = ()) -> None:
         if self._silent:
             return
         if self._console.is_terminal:
@@ -140,31 +156,31 @@ class ProgressTable:
                 self._live = Live(console=self._console, refresh_per_second=2, transient=False)
                 self._live.start()
             self._live.update(self.table())
-        elif force or time.monotonic() - self._last_lines >= LOG_INTERVAL_SECONDS:
+            return
+        names: Sequence[str] = ended
+        if time.monotonic() - self._last_lines >= LOG_INTERVAL_SECONDS:
             self._last_lines = time.monotonic()
-            for line in self.lines():
-                self._console.print(line, highlight=False, soft_wrap=True)
+            names = list(self.trials)
+        for name in names:
+            self._console.print(self.line(name), highlight=False, soft_wrap=True)
 
     def table(self) -> Table:
-        """The table, as a terminal shows it."""
-        table = Table(title=f"Training, {format_duration(time.monotonic() - self._started)}")
+        """The table, as a terminal shows it; score and satisfaction are of the last validation."""
+        table = plain_table(f"Training, {format_duration(time.monotonic() - self._started)}")
         for number, heading in enumerate(HEADINGS):
-            table.add_column(heading, justify="left" if number < 2 else "right")
+            table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=True)
         for progress in self.trials.values():
             table.add_row(*progress.cells())
         return table
 
-    def lines(self) -> list[str]:
-        """The same for a log file: one self-contained line per agent."""
+    def line(self, agent: str) -> str:
+        """The row of one agent for a log file, complete in itself."""
         elapsed = format_duration(time.monotonic() - self._started)
-        rows = []
-        for progress in self.trials.values():
-            name, state, steps, done, speed, left, value, satisfaction = progress.cells()
-            rows.append(
-                f"[{elapsed}] {name}: {state}, {steps} env steps ({done}), {speed} steps/s, "
-                f"{left} left, validation score {value}, satisfaction {satisfaction}"
-            )
-        return rows
+        name, state, steps, done, speed, left, value, satisfaction = self.trials[agent].cells()
+        return (
+            f"[{elapsed}] {name}: {state}, {steps} env steps ({done}), {speed} steps/s, "
+            f"{left} left, validation score {value}, satisfaction {satisfaction}"
+        )
 
     def close(self) -> None:
         """Leave the last state on the screen."""
@@ -172,5 +188,3 @@ class ProgressTable:
             self._live.update(self.table())
             self._live.stop()
             self._live = None
-        else:
-            self._show(force=True)

@@ -1,7 +1,7 @@
 """What connects a running Tune experiment with this process: its progress display and the wish to stop.
 
-Tune pickles its callbacks and its scheduler into the experiment's folder and takes those of the first start on
-every restore. So they hold nothing of one process; they look the present session up here.
+Tune pickles its callbacks and its scheduler into the experiment's folder and takes those of the first start
+on every restore. So they hold nothing of one process; they look the present session up here.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _stop_requested() -> bool:
     return _present is not None and _present.stop.requested
 
 
-class PausingScheduler(FIFOScheduler):  # type: ignore[misc]
+class PausingScheduler(FIFOScheduler):
     """Runs trials in order; once a stop is asked for, pauses (and so saves) them and starts no more."""
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -60,7 +60,7 @@ class PausingScheduler(FIFOScheduler):  # type: ignore[misc]
         return None if _stop_requested() else super().choose_trial_to_run(tune_controller)
 
 
-class SessionCallback(Callback):  # type: ignore[misc]
+class SessionCallback(Callback):
     """Feeds the progress display, and ends the experiment when a stop was asked for and no trial runs."""
 
     def on_trial_result(
@@ -69,16 +69,6 @@ class SessionCallback(Callback):  # type: ignore[misc]
         """A trial finished an iteration."""
         if _present is not None:
             _present.progress.take_result(trial, result)
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial reached its budget."""
-        if _present is not None:
-            _present.progress.refresh(trials, force=True)
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial failed."""
-        if _present is not None:
-            _present.progress.refresh(trials, force=True)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Tune finished a turn of its loop."""

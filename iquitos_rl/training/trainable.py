@@ -1,4 +1,4 @@
-"""The Tune trainable: one agent on one site, trained by RLlib, validated and checkpointed by environment steps."""
+"""The Tune trainable: one agent on one site, validated and checkpointed by environment steps."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ class BestPolicy:
     """
 
     validation: dict[str, Any]
-    state: Mapping[str, Any]
+    state: dict[str, Any]
 
 
-class SiteTrainable(tune.Trainable):  # type: ignore[misc]
+class SiteTrainable(tune.Trainable):
     """Trains one algorithm of a run on its site.
 
     Tune's ``config`` names the algorithm; `TrialTask` holds the rest. An iteration is one RLlib training
@@ -90,7 +90,7 @@ class SiteTrainable(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(self, config: dict[str, Any], task: TrialTask | None = None) -> None:
-        """Build the algorithm. Raises DatasetError or ValueError where the data or the settings do not fit."""
+        """Build the algorithm. Raises DatasetError or ValueError where data or settings do not fit."""
         assert task is not None
         # More threads than this would fight with the other trials on the same cores.
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -128,6 +128,7 @@ class SiteTrainable(tune.Trainable):  # type: ignore[misc]
             env_steps=self.budget,
         )
         # With this trial's storage; on its own RLlib would make a folder in the user's home.
+        assert config.algo_class is not None
         return config.algo_class(config=config, storage=self._storage)
 
     def _describe_env(self) -> tuple[dict[str, object], tuple[spaces.Box, spaces.Box]]:
@@ -173,10 +174,12 @@ class SiteTrainable(tune.Trainable):  # type: ignore[misc]
     def _is_multiple_passed(self, before: int, interval: int) -> bool:
         return self.env_steps // interval > before // interval
 
-    def _state(self) -> Mapping[str, Any]:
+    def _state(self) -> dict[str, Any]:
         """Weights of the present policy, for acting only."""
         part = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}/{DEFAULT_MODULE_ID}"
-        state = self.algorithm.learner_group.get_state(components=part, inference_only=True)
+        learners = self.algorithm.learner_group
+        assert learners is not None
+        state = learners.get_state(components=part, inference_only=True)
         return dict(state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][DEFAULT_MODULE_ID])
 
     def _validate(self) -> None:

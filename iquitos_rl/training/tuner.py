@@ -109,7 +109,7 @@ def train(
             with stop_gracefully_on_signals(stop), session(stop, progress):
                 grid = _run_tune(run, dataset, experiment, connection, exists=exists)
                 progress.close()
-        outcomes = [_outcome(trial, run) for trial in grid]
+        outcomes = [_outcome(grid[number], run) for number in range(len(grid))]
         outcomes.sort(key=lambda outcome: run.algorithms.names.index(outcome.algorithm))
         _report_failures(outcomes, console)
         if stop.requested and not all(outcome.status == "finished" for outcome in outcomes):

@@ -48,9 +48,8 @@ def slow_year(dataset, year_data):
             out["ev_delivered_kwh"][t] += given
             if t + 1 < rows and table["electric_vehicle_session_id"][t + 1] != mine:
                 required = table["electric_vehicle_required_soc_departure"][t] / 100
-                out["departures"][t] += 1
-                out["satisfied"][t] += min(1.0, soc / required)
-                out["shortfall"][t] += 1 - min(1.0, soc / required)
+                out["ev_departures"][t] += 1
+                out["satisfaction_shortfall"][t] += 1 - min(1.0, soc / required)
                 out["unserved_energy_kwh"][t] += max(0.0, required - soc) * socket.battery_capacity_kwh
     out["load_kwh"] = building["non_shiftable_load"].to_numpy()
     out["pv_generation_kwh"] = building["solar_generation"].to_numpy() * site.pv.nominal_power_kwp / 1000
@@ -71,7 +70,7 @@ def test_the_closed_form_equals_a_slow_loop_over_every_hour(dataset, small_site)
         imports.sum() * 0.4521 + slow["unserved_energy_kwh"][:8759].sum() * 2.146,
         slow["grid_export_kwh"][:8759].sum(),
         (imports * price).sum(),
-        slow["shortfall"][:8759].sum(),
+        slow["satisfaction_shortfall"][:8759].sum(),
         sum(imports[day : day + 24].max() for day in range(0, 8759, 24)),
     )
     assert objectives == pytest.approx(expected, rel=1e-6)
@@ -90,7 +89,7 @@ def test_totals_have_every_kpi_and_add_up(dataset):
         totals["co2_grid_kg"] - 0.4521 * totals["pv_used_kwh"], rel=1e-5
     )
     hourly = dataset.no_control("test").hourly
-    assert totals["ev_departures"] == hourly["departures"][:8759].sum()
+    assert totals["ev_departures"] == hourly["ev_departures"][:8759].sum()
     assert totals["peak_import_kw"] == hourly["grid_import_kwh"][:8759].max()
     reference = dataset.no_control("test").reference()
     assert totals["reference"]["objectives"]["grid_stability"] == pytest.approx(reference.objectives[4])
@@ -139,7 +138,7 @@ def test_the_last_row_never_counts(site_with):
         sessions={"arrivals": [{"hours": [23, 24], "probability": 1.0}], "weekday_factor": [1.0] * 7},
     )
     year = no_control_year(make_year(site, 0, "train", 0), site)
-    assert year.hourly["departures"].iloc[-1] == 0
+    assert year.hourly["ev_departures"].iloc[-1] == 0
     assert year.hourly["ev_draw_kwh"].iloc[-1] > 0
     assert year.totals()["ev_departures"] == 6 * 364
 
