@@ -59,6 +59,7 @@ def load_run(
     """
     tree = _run_tree(Path(path), ())
     tree.override(overrides)
+    _read_references(tree, Path())  # --set site=FILE: relative to the working directory
     if algorithms is not None:
         present = tree.data.get("algorithms")
         present = present if isinstance(present, dict) else {}

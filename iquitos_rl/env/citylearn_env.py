@@ -120,7 +120,7 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         episode_steps: length of an episode; to the end of the data if None.
         random_start: ``"day"``, ``"hour"``, or None for ``start_step``.
         start_step: first row, without a random start.
-        weights: of the objectives; `RewardWeights` or a mapping; those of ``ray_configs/reward.yaml`` if None.
+        weights: of the objectives; `RewardWeights` or a mapping; `RewardWeights`' defaults if None.
         reference: no-control values to divide by, or their JSON form; those stored beside the
             schemas (mean over them) if None.
 
@@ -174,11 +174,12 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
                 f"episode_steps {episode_steps} from start_step {start_step}: the data has {rows - 1} steps"
             )
         if reference is None:
-            reference = stored_reference(self.schemas) or rollout_reference(self._site, 0, rows - 1)
+            reference = NoControlReference.mean([self._year_reference(year) for year in range(len(paths))])
         elif not isinstance(reference, NoControlReference):
             reference = NoControlReference.from_json(reference)
         self.reference = reference
-        self._site.reward.reference = reference
+        for site in self._sites.values():
+            site.reward.reference = reference
         self.layout = FeatureLayout(self._site.socket_names)
         self._bounds = self.layout.bounds
         self._steps = 0
@@ -197,6 +198,13 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
                 raise ValueError(f"{schema}: other sockets than {self.schemas[0]}")
             self._sites[year] = site
         return self._sites[year]
+
+    def _year_reference(self, year: int) -> NoControlReference:
+        stored = stored_reference(self.schemas[year])
+        if stored is not None:
+            return stored
+        site = self._load(year, unit_reference())
+        return rollout_reference(site, 0, site.rows - 1)
 
     def _make_spaces(self) -> None:
         site = self._site

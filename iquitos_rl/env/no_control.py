@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +30,12 @@ def unserved_factor(schema: Path) -> float:
     return float(noted.get("unserved_energy_kg_per_kwh", DEFAULT_UNSERVED_KG_PER_KWH))
 
 
-def stored_reference(schemas: Sequence[Path]) -> NoControlReference | None:
-    """Mean of the years' values that the dataset builder stored; None if a schema has none beside it."""
-    stored = [schema.parent / STORED_NAME for schema in schemas]
-    if not all(path.is_file() for path in stored):
+def stored_reference(schema: Path) -> NoControlReference | None:
+    """The year's values that the dataset builder stored beside the schema; None if there are none."""
+    path = schema.parent / STORED_NAME
+    if not path.is_file():
         return None
-    values = [json.loads(path.read_text(encoding="utf-8"))["reference"] for path in stored]
-    return NoControlReference.mean([NoControlReference.from_json(value) for value in values])
+    return NoControlReference.from_json(json.loads(path.read_text(encoding="utf-8"))["reference"])
 
 
 def rollout_reference(site: CityLearnSite, start: int, steps: int) -> NoControlReference:

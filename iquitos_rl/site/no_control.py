@@ -33,6 +33,7 @@ NO_CONTROL_COLUMNS = (
     "ev_delivered_kwh",
     "grid_import_kwh",
     "grid_export_kwh",
+    "v2g_losses_kwh",
     "unserved_energy_kwh",
     "satisfaction_shortfall",
     "ev_departures",
@@ -81,6 +82,9 @@ def no_control_hours(year: SiteYear, *, feeder_limited: bool = True) -> pd.DataF
         return np.bincount(rows, weights=values, minlength=HOURS_PER_YEAR).astype(np.float64)
 
     draw = per_row(row, given / efficiency[which][session])
+    # What a vehicle-to-grid socket loses counts against solar use, as in the environment's reward.
+    v2g = np.array([socket.discharge_power_kw > 0 for socket in sockets])
+    lost = np.where(v2g, 1.0 / efficiency - 1.0, 0.0)[which]
     net = year.load_kwh + draw - year.pv_generation_kwh
     columns: dict[str, NDArray[Any]] = {
         "pv_generation_kwh": year.pv_generation_kwh,
@@ -89,6 +93,7 @@ def no_control_hours(year: SiteYear, *, feeder_limited: bool = True) -> pd.DataF
         "ev_delivered_kwh": per_row(row, given),
         "grid_import_kwh": np.maximum(net, 0.0),
         "grid_export_kwh": np.maximum(-net, 0.0),
+        "v2g_losses_kwh": per_row(row, lost[session] * given),
         "unserved_energy_kwh": per_row(last_row, unserved),
         "satisfaction_shortfall": per_row(last_row, 1.0 - satisfied),
         "ev_departures": per_row(last_row),
@@ -110,9 +115,10 @@ class NoControlYear:
 
     Attributes:
         hourly: 8760 rows with `NO_CONTROL_COLUMNS`; energies in kWh. ``satisfaction_shortfall`` is the sum of
-            (1 - satisfaction) of the vehicles that leave at the end of the hour, and ``sessions_in_progress``
-            counts the sessions that began before the hour and go on in it. The last row (8759) is no step and
-            enters no sum.
+            (1 - satisfaction) of the vehicles that leave at the end of the hour, ``v2g_losses_kwh`` what
+            sockets that may discharge draw beyond what their vehicles take in, and ``sessions_in_progress``
+            counts the sessions that began before the hour and go on in it. The last row (8759) is no step
+            and enters no sum.
         site: for its BESS, which is idle but may have standby losses, and its CO2 of unserved energy.
     """
 
@@ -140,7 +146,7 @@ class NoControlYear:
             **stored,
             **idle,
             "hour_of_year": np.arange(start, start + steps, dtype=np.float64),
-            "storage_losses_kwh": _idle_bess_loss_kwh(self.site, steps),
+            "storage_losses_kwh": stored["v2g_losses_kwh"] + _idle_bess_loss_kwh(self.site, steps),
         }
 
     def reference(self, start: int = 0, steps: int | None = None) -> NoControlReference:
@@ -168,7 +174,7 @@ class NoControlYear:
         hours = self._hours(0, STEPS_PER_YEAR)
         kpis = key_performance_indicators(
             hours,
-            bess_stored_change_kwh=0.0 - math.fsum(hours["storage_losses_kwh"].tolist()),
+            bess_stored_change_kwh=0.0 - math.fsum(_idle_bess_loss_kwh(self.site, STEPS_PER_YEAR).tolist()),
             unserved_kg_per_kwh=self.site.unserved_energy_kg_per_kwh,
         )
         return {

@@ -57,7 +57,7 @@ def connect(
     Raises:
         ResourceError: there is no cluster at the address.
     """
-    # Without these, Ray asks for telemetry, and Tune warns about its own storage defaults in every run.
+    # No telemetry; and Ray warns, in every run without a GPU, of a default of its own that will change.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if ray.is_initialized():  # a program that uses this library already has its Ray

@@ -25,7 +25,7 @@ from iquitos_rl.training.interrupt import GracefulStop, stop_gracefully_on_signa
 from iquitos_rl.training.outputs import AgentOutcome, read_manifest, write_manifest, write_summary
 from iquitos_rl.training.progress import ProgressTable, format_duration
 from iquitos_rl.training.session import PausingScheduler, SessionCallback, session
-from iquitos_rl.training.trainable import SiteTrainable, TrialTask, training_env_config
+from iquitos_rl.training.trainable import CHECKPOINT_FILE, SiteTrainable, TrialTask, training_env_config
 
 __all__ = ["ExperimentError", "TrainingOutcome", "restore", "train"]
 
@@ -97,6 +97,8 @@ def train(
     _check_experiment(run, experiment, exists=exists, go_on=resume or eval_only, eval_only=eval_only)
     _check_settings(run)
     dataset = _provide_dataset(run, console)
+    if exists and not eval_only:
+        _check_same_data(experiment, dataset)
     if eval_only:
         outcomes = [_outcome_on_disk(experiment, name, run) for name in run.algorithms.names]
     else:
@@ -162,6 +164,15 @@ def _check_experiment(
         raise ExperimentError(
             f"{experiment}: began with other settings: {'; '.join(differences[:5])}"
             f"{' and more' if len(differences) > 5 else ''}; use those, or start another: --set name=NEW_NAME"
+        )
+
+
+def _check_same_data(experiment: Path, dataset: Dataset) -> None:
+    begun = read_manifest(experiment).dataset_fingerprint
+    if dataset.fingerprint != begun:
+        raise ExperimentError(
+            f"{experiment}: began with other data: fingerprint {begun[:12]} then, {dataset.fingerprint[:12]} "
+            f"in {dataset.path} now; use the dataset it began with, or start another: --set name=NEW_NAME"
         )
 
 
@@ -266,14 +277,13 @@ def _outcome(trial: tune.Result, run: RunConfig) -> AgentOutcome:
 
 def _outcome_on_disk(experiment: Path, algorithm: str, run: RunConfig) -> AgentOutcome:
     """An agent of an earlier session, by its newest checkpoint. Raises ExperimentError if it has none."""
-    trials = sorted(experiment.glob(f"{algorithm}_*"))
-    checkpoints = sorted(path for trial in trials for path in trial.glob("checkpoint_*"))
-    if not checkpoints:
+    # Without its description a checkpoint was being written when a process was killed.
+    descriptions = sorted(experiment.glob(f"{algorithm}_*/checkpoint_*/{CHECKPOINT_FILE}"))
+    if not descriptions:
         raise ExperimentError(f"{experiment}: {algorithm} has no checkpoint yet; go on with --resume")
-    newest = checkpoints[-1]
-    steps = int(json.loads((newest / "checkpoint.json").read_text(encoding="utf-8"))["env_steps"])
-    lines = (newest.parent / "result.json").read_text(encoding="utf-8").splitlines()
-    seconds = float(json.loads(lines[-1]).get("time_total_s", 0.0)) if lines else 0.0
+    newest = descriptions[-1].parent
+    steps = int(json.loads(descriptions[-1].read_text(encoding="utf-8"))["env_steps"])
+    seconds = _training_seconds(newest.parent / "result.json")
     budget = run.budget_env_steps(algorithm)
     return AgentOutcome(
         algorithm=algorithm,
@@ -284,6 +294,16 @@ def _outcome_on_disk(experiment: Path, algorithm: str, run: RunConfig) -> AgentO
         checkpoint=str(newest),
         trial=str(newest.parent),
     )
+
+
+def _training_seconds(results: Path) -> float:
+    """Of the last whole line of a trial's results."""
+    for line in reversed(results.read_text(encoding="utf-8").splitlines()):
+        try:
+            return float(json.loads(line).get("time_total_s", 0.0))
+        except ValueError:  # cut off when a process was killed
+            continue
+    return 0.0
 
 
 def _report_failures(outcomes: Sequence[AgentOutcome], console: Console) -> None:

@@ -1,0 +1,78 @@
+"""One name for Gymnasium and Ray; several environments at once."""
+
+import gymnasium
+import numpy as np
+import pytest
+
+from iquitos_rl.env import ENV_ID, EVChargingEnv, make_env, make_vector_env, register
+from tests.small_site import random_actions
+
+pytestmark = pytest.mark.integration
+
+
+def test_gymnasium_makes_it_by_name_however_often_it_is_registered(dataset):
+    assert ENV_ID == "iquitos_rl/EVCharging-v0"
+    register()
+    register()
+    env = gymnasium.make(ENV_ID, schema=dataset.schema_path("train"), episode_steps=24, observation="raw")
+    assert isinstance(env.unwrapped, EVChargingEnv)
+    assert env.unwrapped.observation_kind == "raw"
+    observation, _ = env.reset(seed=1)
+    observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+    assert observation in env.observation_space
+    assert isinstance(reward, float)
+    assert (terminated, truncated) == (False, False)
+
+
+def test_ray_makes_it_by_the_same_name_from_an_env_config(dataset):
+    from ray.rllib.env.env_context import EnvContext
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    register()
+    assert _global_registry.contains(ENV_CREATOR, ENV_ID)
+    create = _global_registry.get(ENV_CREATOR, ENV_ID)
+    reference = dataset.no_control("train").reference().to_json()
+    config = {
+        "schema": str(dataset.schema_path("train")),
+        "engine": "citylearn",
+        "episode_steps": 24,
+        "reference": reference,
+    }
+    env = create(EnvContext(config, worker_index=1, num_workers=1))
+    assert isinstance(env, EVChargingEnv)
+    assert env.episode_steps == 24
+    assert env.reference.to_json() == reference
+
+
+def test_an_unknown_engine_is_refused_before_the_schema_is_looked_for():
+    with pytest.raises(ValueError, match="engine 'warp': expected 'citylearn'"):
+        make_env("nowhere.json", engine="warp")  # type: ignore[arg-type]
+
+
+def test_a_vector_environment_steps_its_members_and_resets_them_at_their_ends(dataset):
+    vector = make_vector_env(dataset.schema_path("train"), 2, episode_steps=4, random_start="day")
+    single = make_env(dataset.schema_path("train"), episode_steps=4, random_start="day")
+    assert vector.num_envs == 2
+    assert vector.single_observation_space == single.observation_space
+    observations, infos = vector.reset(seed=[7, 8])  # type: ignore[arg-type]
+    assert observations.shape == (2, single.layout.size)
+    assert np.array_equal(observations[1], single.reset(seed=8)[0])
+    for step, action in enumerate(random_actions(single, 4)):
+        observations, rewards, terminated, truncated, infos = vector.step(np.stack([action, action]))
+        alone = single.step(action)
+        assert np.array_equal(observations[1], alone[0])
+        assert rewards[1] == pytest.approx(alone[1])
+        assert not terminated.any()
+        assert truncated.tolist() == [step == 3] * 2
+    observations, rewards, _, truncated, infos = vector.step(np.stack([action, action]))  # the reset
+    assert rewards.tolist() == [0, 0]
+    assert not truncated.any()
+    assert np.array_equal(observations[1], single.reset()[0])
+    assert infos["start_step"].shape == (2,)
+    vector.close()
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_vector_environment_needs_a_member(count):
+    with pytest.raises(ValueError, match="expected at least 1"):
+        make_vector_env("nowhere.json", count)
