@@ -10,18 +10,19 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 from iquitos_rl import __version__
-from iquitos_rl.config import ConfigError, load_reward, load_run, load_site
+from iquitos_rl.config import ConfigError, RewardWeights, load_reward, load_run, load_site
 
 __all__ = ["app", "main"]
 
 DEFAULT_SITE = Path("ray_configs/sites/iquitos_station.yaml")
 DEFAULT_RUN = Path("ray_configs/runs/train_all.yaml")
+DEFAULT_REWARD = Path("ray_configs/reward.yaml")
 DEFAULT_DATASET = Path("datasets/iquitos_station")
 DEFAULT_SEED = 2026
 BAD_INPUT = 2
@@ -72,14 +73,16 @@ def dataset_build(
 
     config = load_site(site, overrides or ())
     folder = out_ or Path("datasets") / config.name
-    dataset = build_dataset(
-        config,
-        folder,
-        seed,
-        table_format="csv" if csv else "parquet",
-        overwrite=force,
-        progress=lambda what, done, total: err.print(f"{what} ({done} of {total})", highlight=False),
-    )
+    built = []
+
+    def show(what: str, done: int, total: int) -> None:
+        built.append(what)
+        err.print(f"{what} ({done} of {total})", highlight=False)
+
+    table_format: Literal["csv", "parquet"] = "csv" if csv else "parquet"
+    dataset = build_dataset(config, folder, seed, table_format=table_format, overwrite=force, progress=show)
+    if not built:
+        err.print(f"{dataset.path} is up to date", highlight=False, soft_wrap=True)
     if as_json:
         _print_json({"path": str(dataset.path), "seed": seed, "fingerprint": dataset.fingerprint})
         return
@@ -191,7 +194,7 @@ def train(
         dashboard=dashboard,
         console=err,
     )
-    _report_training(outcome, config.demonstration, as_json, f"iquitos-rl train --run {run} --resume")
+    _report_training(outcome, config.demonstration, as_json, address)
 
 
 @app.command()
@@ -207,10 +210,10 @@ def restore(
 
     outcome = restore_run(experiment, address=address, dashboard=dashboard, console=err)
     demonstration = read_manifest(experiment).config.demonstration
-    _report_training(outcome, demonstration, as_json, f"iquitos-rl restore {experiment}")
+    _report_training(outcome, demonstration, as_json, address)
 
 
-def _report_training(outcome: Any, demonstration: bool, as_json: bool, go_on: str) -> None:
+def _report_training(outcome: Any, demonstration: bool, as_json: bool, address: str) -> None:
     from iquitos_rl.evaluation.compare import comparison_table
 
     if as_json:
@@ -222,7 +225,10 @@ def _report_training(outcome: Any, demonstration: bool, as_json: bool, go_on: st
             steps = f"{agent.env_steps:,} of {agent.budget:,} environment steps"
             saved = f"last checkpoint {agent.checkpoint}" if agent.checkpoint else "no checkpoint yet"
             err.print(f"{agent.algorithm}: {agent.status}, {steps}, {saved}", highlight=False, soft_wrap=True)
-        err.print(f"Go on with: {go_on}", highlight=False, soft_wrap=True)
+        where = "" if address == "local" else f" --address {address}"
+        err.print(
+            f"Go on with: iquitos-rl restore {outcome.experiment}{where}", highlight=False, soft_wrap=True
+        )
         raise typer.Exit(1)
 
 
@@ -237,7 +243,10 @@ def evaluate(
         int | None, typer.Option(help="Hours; to the end of the year if left out.", min=1)
     ] = None,
     engine: Annotated[str, typer.Option(help="citylearn.")] = "citylearn",
-    reward: Annotated[Path | None, typer.Option(help="YAML of the weights of the score.")] = None,
+    reward: Annotated[
+        Path | None,
+        typer.Option(help="YAML of the weights of the score; else the policy's own, or reward.yaml."),
+    ] = None,
     latest: Annotated[
         bool, typer.Option("--latest", help="The checkpoint's own policy, not its best by validation.")
     ] = False,
@@ -248,7 +257,6 @@ def evaluate(
     if engine != "citylearn":
         raise ConfigError(f"--engine {engine}: expected citylearn")
     window = _window(start_day, steps)
-    weights = load_reward(reward) if reward is not None else None
     from iquitos_rl.control import load_controller
     from iquitos_rl.evaluation import Evaluator
     from iquitos_rl.evaluation.compare import kpi_table
@@ -256,16 +264,25 @@ def evaluate(
     from iquitos_rl.training.agents import evaluate_with_progress
 
     chosen = load_controller(controller, latest=latest)
-    evaluator = Evaluator(
-        load_dataset(dataset), split=split, year=year, window=window, engine=engine, weights=weights
-    )
-    result = evaluate_with_progress(evaluator, chosen, err)
+    weights = _weights(reward, chosen)
+    evaluator = Evaluator(load_dataset(dataset), split=split, year=year, engine=engine, weights=weights)
+    result = evaluate_with_progress(evaluator, chosen, window, err)
     if out_ is not None:
         err.print(f"Written to {result.write(out_)}", highlight=False, soft_wrap=True)
     if as_json:
         _print_json(result.kpis)
     else:
         out.print(kpi_table(result.kpis))
+
+
+def _weights(reward: Path | None, controller: Any) -> RewardWeights:
+    """Weights of the score: those asked for, else those a policy was trained with, else reward.yaml's."""
+    trained = getattr(controller, "policy", None)
+    if reward is None and trained is not None and trained.origin.get("reward"):
+        return RewardWeights(**trained.origin["reward"])
+    if reward is None and not DEFAULT_REWARD.is_file():  # not in the project's folder
+        return RewardWeights()
+    return load_reward(reward or DEFAULT_REWARD)
 
 
 def _window(start_day: int, steps: int | None) -> Any:
@@ -316,12 +333,15 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         err.print("stopped at once; go on from the last checkpoint with --resume")
         sys.exit(1)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
         # ConfigError, DatasetError, ExperimentError and the like: their texts say what to do.
         if debug:
             raise
         text = str(error).strip() or type(error).__name__
         err.print(f"error: {text}", style="red", highlight=False, soft_wrap=True, markup=False)
+        if isinstance(error, RuntimeError):  # not the input, but what happened after it was taken
+            err.print("--debug shows where", highlight=False)
+            sys.exit(1)
         sys.exit(BAD_INPUT)
 
 

@@ -20,7 +20,7 @@ LAYERS_FROM_BELOW = (
     ("config",),
     ("objectives",),
     ("kpis",),
-    ("tables",),
+    ("tables", "files"),
     ("site",),
     ("env",),
     ("algorithms",),

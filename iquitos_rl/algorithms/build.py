@@ -23,6 +23,7 @@ def build_algorithm_config(
     env_config: dict[str, Any],
     num_envs: int = 1,
     num_env_runners: int = 0,
+    num_cpus_per_env_runner: float = 1,
     num_learners: int = 0,
     num_gpus_per_learner: float = 0,
     seed: int | None = None,
@@ -40,6 +41,7 @@ def build_algorithm_config(
         env_config: Passed to the environment.
         num_envs: Parallel environments per env runner, >= 1.
         num_env_runners: Remote sampling processes; 0 = sample in the algorithm's own process.
+        num_cpus_per_env_runner: CPUs (or a fraction of one) that each of them reserves.
         num_learners: Remote learner processes; 0 = learn in the algorithm's own process.
         num_gpus_per_learner: GPUs (or a fraction of one) for each learner; 0 = CPU.
         seed: Seed of weights, sampling and minibatch order; None = a fresh one each time.
@@ -74,6 +76,7 @@ def build_algorithm_config(
     )
     config.env_runners(
         num_env_runners=num_env_runners,
+        num_cpus_per_env_runner=num_cpus_per_env_runner,  # type: ignore[arg-type] # fractions work
         num_envs_per_env_runner=num_envs,
         gym_env_vectorize_mode=vectorize_mode,
     )

@@ -24,7 +24,7 @@ __all__ = [
     "WindowConfig",
 ]
 
-LAST_STEP = 8759
+STEPS_PER_YEAR = 8759
 """A year of 8,760 rows gives 8,759 steps."""
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -43,13 +43,13 @@ class WindowConfig(StrictModel):
     """Part of a year: ``steps`` hours from ``start_day`` on; the whole year if steps is left out."""
 
     start_day: Annotated[int, Field(ge=0, le=364, description="day 0 is 1 January, a Monday")] = 0
-    steps: Annotated[int, Field(ge=1, le=LAST_STEP)] | None = None
+    steps: Annotated[int, Field(ge=1, le=STEPS_PER_YEAR)] | None = None
 
     @model_validator(mode="after")
     def _within_the_year(self) -> Self:
-        if self.start_step + self.step_count > LAST_STEP:
+        if self.start_step + self.step_count > STEPS_PER_YEAR:
             raise ValueError(
-                f"start_day * 24 + steps must not exceed {LAST_STEP}: "
+                f"start_day * 24 + steps must not exceed {STEPS_PER_YEAR}: "
                 f"{self.start_day} * 24 + {self.step_count}"
             )
         return self
@@ -62,12 +62,7 @@ class WindowConfig(StrictModel):
     @property
     def step_count(self) -> int:
         """Number of steps in the window."""
-        return self.steps if self.steps is not None else LAST_STEP - self.start_step
-
-    @property
-    def is_year(self) -> bool:
-        """Whether the window is the whole year."""
-        return self.start_day == 0 and self.step_count == LAST_STEP
+        return self.steps if self.steps is not None else STEPS_PER_YEAR - self.start_step
 
 
 class EnvironmentConfig(StrictModel):
@@ -78,7 +73,7 @@ class EnvironmentConfig(StrictModel):
     mask_idle: bool = Field(
         default=True, description="drop requests of empty and full sockets before the feeder"
     )
-    episode_steps: Annotated[int, Field(ge=2, le=LAST_STEP)] = Field(
+    episode_steps: Annotated[int, Field(ge=2, le=STEPS_PER_YEAR)] = Field(
         default=168, description="length of an episode"
     )
     random_start: Literal["day", "hour"] | None = Field(
@@ -93,9 +88,9 @@ class EnvironmentConfig(StrictModel):
 
     @model_validator(mode="after")
     def _within_the_year(self) -> Self:
-        if self.random_start is None and self.start_day * 24 + self.episode_steps > LAST_STEP:
+        if self.random_start is None and self.start_day * 24 + self.episode_steps > STEPS_PER_YEAR:
             raise ValueError(
-                f"start_day * 24 + episode_steps must not exceed {LAST_STEP}: "
+                f"start_day * 24 + episode_steps must not exceed {STEPS_PER_YEAR}: "
                 f"{self.start_day} * 24 + {self.episode_steps}"
             )
         return self
@@ -133,7 +128,9 @@ class ValidationConfig(StrictModel):
     every_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.05, description="share of the budget"
     )
-    window: WindowConfig = WindowConfig()
+    windows: Annotated[tuple[WindowConfig, ...], Field(min_length=1)] = Field(
+        default=(WindowConfig(),), description="parts of the year; their scores are averaged"
+    )
     minimum_satisfaction: Fraction = Field(default=0.88, description="a policy below this is never the best")
 
 
@@ -144,7 +141,7 @@ class EvaluationConfig(StrictModel):
     split: Literal["train", "validation", "test"] = "test"
     year: Annotated[int, Field(ge=0)] = 0
     window: WindowConfig = WindowConfig()
-    controllers: tuple[Literal["no_control"], ...] = Field(
+    controllers: Annotated[tuple[Literal["no_control"], ...], Field(min_length=1)] = Field(
         default=("no_control",), description="what the agents are compared with"
     )
 
@@ -155,11 +152,21 @@ class ResourceConfig(StrictModel):
     cpus_per_trial: Positive | Literal["auto"] = Field(
         default="auto", description="auto: all trials of the run fit side by side, at most one CPU each"
     )
-    gpus_per_trial: Annotated[float, Field(ge=0)] = Field(default=0.0, description="a fraction is allowed")
+    gpus_per_trial: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="a share of one GPU, or a whole number of them"
+    )
     env_runners: Annotated[int, Field(ge=0)] = Field(
         default=0, description="remote samplers; 0 samples in the trial"
     )
-    envs_per_runner: PositiveInt = 1
+    envs_per_runner: PositiveInt = Field(
+        default=1, description="on CityLearn each takes about 0.1 GB per training year of 128 sockets"
+    )
+
+    @model_validator(mode="after")
+    def _gpus_can_be_given(self) -> Self:
+        if self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
+            raise ValueError(f"gpus_per_trial ({self.gpus_per_trial:g}) must be at most 1, or a whole number")
+        return self
 
 
 class AlgorithmsConfig(StrictModel):
@@ -228,5 +235,5 @@ class RunConfig(StrictModel):
         if self.stop.env_steps is not None:
             return self.stop.env_steps
         if self.stop.episodes is not None:
-            return self.stop.episodes * LAST_STEP
+            return self.stop.episodes * STEPS_PER_YEAR
         return int(getattr(self.algorithms, algorithm).env_steps)

@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 HOURS_PER_DAY = 24
+GASOLINE_KG_PER_KWH = 2.146
+"""CO2 of a vehicle that drives a kWh, which its battery lacks, on gasoline instead."""
 
 
 def _start_before_end(hours: tuple[int, int]) -> tuple[int, int]:
@@ -221,7 +223,8 @@ class SiteConfig(StrictModel):
     location: LocationConfig
     carbon_intensity_kg_per_kwh: NonNegative
     unserved_energy_kg_per_kwh: NonNegative = Field(
-        default=2.146, description="CO2 of a vehicle that drives a missing kWh on gasoline instead"
+        default=GASOLINE_KG_PER_KWH,
+        description="CO2 of a vehicle that drives a missing kWh on gasoline instead",
     )
     seconds_per_time_step: Literal[3600] = 3600
     opening_hours: HourRange

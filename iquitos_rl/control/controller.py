@@ -26,6 +26,10 @@ class ControlledEnv(Protocol):
     def has_bess(self) -> bool:
         """Whether action 0 is the BESS."""
 
+    @property
+    def observation_layout(self) -> dict[str, object]:
+        """Names of what the observation holds, in its order."""
+
 
 class Controller(Protocol):
     """Decides the action of every hour.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +40,20 @@ class TrainedPolicy:
                 raise ValueError(
                     f"{self.source}: trained for {own.shape[0]} {what}, this site has {space.shape[0]}"
                 )
+        layout = self.policy.origin.get("layout")
+        if layout is not None and layout != env.observation_layout:
+            raise ValueError(f"{self.source}: trained for another observation: {_difference(layout, env)}")
 
     def act(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """The deterministic action."""
         return self.policy.act(observation)
+
+
+def _difference(layout: Mapping[str, Any], env: ControlledEnv) -> str:
+    for part, names in env.observation_layout.items():
+        own = layout.get(part)
+        if own != names:
+            pairs = zip(own or [], names, strict=False)  # type: ignore[call-overload]
+            first = next(((a, b) for a, b in pairs if a != b), (own, names))
+            return f"{part} has {first[0]!r} where this site has {first[1]!r}"
+    return "its parts have other names"

@@ -123,6 +123,7 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         weights: of the objectives; `RewardWeights` or a mapping; `RewardWeights`' defaults if None.
         reference: no-control values to divide by, or their JSON form; those stored beside the
             schemas (mean over them) if None.
+        seed_stream: environments with equal seeds and different streams choose different windows.
 
     Raises:
         FileNotFoundError: a schema that is not there.
@@ -148,6 +149,7 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         start_step: int = 0,
         weights: RewardWeights | Mapping[str, float] | None = None,
         reference: NoControlReference | Mapping[str, object] | None = None,
+        seed_stream: int = 0,
     ) -> None:
         if observation not in ("features", "raw"):
             raise ValueError(f"observation {observation!r}: expected 'features' or 'raw'")
@@ -159,11 +161,15 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.schemas = [Path(path) for path in paths]
         for path in self.schemas:
             if not path.is_file():
-                raise FileNotFoundError(f"no CityLearn schema at {path}; build one: iquitos-rl dataset build")
+                folder = path.resolve().parents[2] if len(path.resolve().parents) > 2 else "DIR"
+                raise FileNotFoundError(
+                    f"no CityLearn schema at {path}; make one with: iquitos-rl dataset build --out {folder}"
+                )
         self.observation_kind = observation
         self.mask_idle = mask_idle
         self.random_start = random_start
         self._weights = weights if isinstance(weights, RewardWeights) else RewardWeights(**(weights or {}))
+        self._seed_stream = seed_stream
         self._sites: dict[int, CityLearnSite] = {}
         self._site = self._load(0, unit_reference())
         rows = self._site.rows
@@ -227,6 +233,13 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self._site
 
     @property
+    def observation_layout(self) -> dict[str, object]:
+        """Names of what the observation holds, in its order, as plain values."""
+        if self.observation_kind == "raw":
+            return {"names": list(self.observation_names)}
+        return self.layout.to_json()
+
+    @property
     def has_bess(self) -> bool:
         """Whether action 0 is the BESS."""
         return self._site.has_bess
@@ -244,6 +257,8 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             ValueError: options outside the data.
         """
         super().reset(seed=seed)
+        if seed is not None and self._seed_stream:
+            self.np_random = np.random.default_rng([seed, self._seed_stream])
         options = options or {}
         year = int(self.np_random.integers(len(self.schemas)))
         year = int(options.get("year", year))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from iquitos_rl.config.site import GASOLINE_KG_PER_KWH
 from iquitos_rl.env.citylearn_site import CityLearnSite
-from iquitos_rl.env.reward import DEFAULT_UNSERVED_KG_PER_KWH
 from iquitos_rl.objectives import OBJECTIVES, NoControlReference
 
 __all__ = ["rollout_reference", "stored_reference", "unit_reference", "unserved_factor"]
@@ -27,7 +27,7 @@ def unit_reference() -> NoControlReference:
 def unserved_factor(schema: Path) -> float:
     """CO2 (kg) of a kWh that a vehicle lacks, as the dataset builder noted it in the schema."""
     noted = json.loads(schema.read_text(encoding="utf-8")).get("iquitos_rl") or {}
-    return float(noted.get("unserved_energy_kg_per_kwh", DEFAULT_UNSERVED_KG_PER_KWH))
+    return float(noted.get("unserved_energy_kg_per_kwh", GASOLINE_KG_PER_KWH))
 
 
 def stored_reference(schema: Path) -> NoControlReference | None:
@@ -40,7 +40,7 @@ def stored_reference(schema: Path) -> NoControlReference | None:
 
 def rollout_reference(site: CityLearnSite, start: int, steps: int) -> NoControlReference:
     """No control, simulated: every socket asks its rated power, occupied or not, and the BESS rests."""
-    LOGGER.info("no stored no-control values: simulating %d hours of no control", steps)
+    LOGGER.warning("no stored no-control values: simulating %d hours of no control", steps)
     site.reset(start, steps)
     action = np.ones(int(site.has_bess) + len(site.socket_names))
     action[: int(site.has_bess)] = 0.0

@@ -43,8 +43,13 @@ def make_vector_env(schema_or_schemas: Schemas, num_envs: int, **options: Any) -
 
 
 def _create(env_config: Mapping[str, Any]) -> EVChargingEnv:
-    """What RLlib calls with its env_config: the arguments of `make_env` by name."""
-    return make_env(**dict(env_config))
+    """What RLlib calls with its env_config: the arguments of `make_env` by name.
+
+    RLlib seeds environment i of runner w with seed + w + i, so that neighbouring runners would see the same
+    windows, one place apart; the runner's number keeps their choices apart.
+    """
+    runner = int(getattr(env_config, "worker_index", 0))
+    return make_env(**{"seed_stream": runner, **env_config})
 
 
 def register() -> None:

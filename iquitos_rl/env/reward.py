@@ -10,6 +10,7 @@ import numpy as np
 from citylearn.reward_function import RewardFunction
 
 from iquitos_rl.config.reward import OBJECTIVES, RewardWeights
+from iquitos_rl.config.site import GASOLINE_KG_PER_KWH
 from iquitos_rl.objectives import (
     FlowIncrements,
     NoControlReference,
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from citylearn.citylearn import CityLearnEnv
 
 __all__ = ["MultiObjectiveReward", "RewardWeights", "StepOutcome"]
-
-DEFAULT_UNSERVED_KG_PER_KWH = 2.146
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class MultiObjectiveReward(RewardFunction):
         *,
         weights: RewardWeights | Mapping[str, float] | None = None,
         reference: NoControlReference | Mapping[str, object] | None = None,
-        unserved_kg_per_kwh: float = DEFAULT_UNSERVED_KG_PER_KWH,
+        unserved_kg_per_kwh: float = GASOLINE_KG_PER_KWH,
         **kwargs: Any,
     ) -> None:
         super().__init__(env_metadata, **kwargs)

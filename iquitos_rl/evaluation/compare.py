@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from rich.table import Table
 
+from iquitos_rl.config.run import STEPS_PER_YEAR
+from iquitos_rl.files import replace_file, write_json
 from iquitos_rl.tables import plain_table
 
 __all__ = [
@@ -31,19 +34,27 @@ class ComparisonError(ValueError):
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """The ``result_*.json`` of an output folder, no control first. Raises ComparisonError."""
-    results = []
-    for path in sorted(folder.glob("result_*.json")):
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ComparisonError(f"{path}: cannot be read as JSON ({error})") from None
-        if not isinstance(result, dict) or "controller" not in result or "score" not in result:
-            raise ComparisonError(f"{path}: not the result of an evaluation")
-        results.append(result)
-    if not results:
+    """The results in an output folder, no control first; those of ``summary.json`` if there is one.
+
+    Raises:
+        ComparisonError: there are none, or one is damaged.
+    """
+    summary = folder / "summary.json"
+    names = _read(summary)["results"] if summary.is_file() else []
+    paths = [folder / name for name in names] or sorted(folder.glob("result_*.json"))
+    if not paths:
         raise ComparisonError(f"{folder}: no results in this folder; evaluate the experiment first")
-    return sorted(results, key=lambda result: result.get("controller") != BASELINE)
+    return sorted((_read(path) for path in paths), key=lambda result: result.get("controller") != BASELINE)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ComparisonError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ComparisonError(f"{path}: not a result")
+    return value
 
 
 def compare(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -83,13 +94,16 @@ def _change(result: Mapping[str, Any], baseline: Mapping[str, Any], key: str) ->
 
 def write_comparison(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """Write ``comparison.json`` and ``comparison.csv`` (nested values only in the JSON)."""
-    (folder / "comparison.json").write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "comparison.json", list(rows))
     flat = [{k: v for k, v in row.items() if not isinstance(v, dict | list)} for row in rows]
     columns = list(dict.fromkeys(key for row in flat for key in row))
-    with (folder / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(flat)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(flat)
+    replace_file(
+        folder / "comparison.csv", lambda path: path.write_text(text.getvalue(), "utf-8", newline="")
+    )
 
 
 def _share(value: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -100,7 +114,9 @@ def _period(result: Mapping[str, Any]) -> str:
     window = result["window"]
     days = window["steps"] / 24
     length = (
-        "full year" if window["steps"] == 8759 else f"{days:.3g} days from day {window['start_step'] // 24}"
+        "full year"
+        if window["steps"] == STEPS_PER_YEAR
+        else f"{days:.3g} days from day {window['start_step'] // 24}"
     )
     year = f"{result['split']} year {result['year']}"
     return f"{result['site']}, {year}, {length}, engine {result['engine']}"
@@ -149,5 +165,5 @@ def kpi_table(kpis: Mapping[str, Any]) -> Table:
         shares = ("solar_utilisation", "ev_satisfaction", "score")
         table.add_row(name, f"{value:.4f}" if name in shares else f"{value:,.1f}".removesuffix(".0"))
     for name, value in kpis["score_components"].items():
-        table.add_row(f"score: {name}", f"{value:.4f}")
+        table.add_row(f"score: {name} (weight {kpis['weights'][f'{name}_weight']:g})", f"{value:.4f}")
     return table

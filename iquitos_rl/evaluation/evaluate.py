@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from iquitos_rl.control.policy import TrainedPolicy
 from iquitos_rl.env import EVChargingEnv, make_env
 from iquitos_rl.env.no_control import rollout_reference
 from iquitos_rl.evaluation.rollout import Progress, rollout
+from iquitos_rl.files import replace_file, write_json
 from iquitos_rl.kpis import key_performance_indicators, total_objectives
 from iquitos_rl.objectives import NoControlReference, score
 from iquitos_rl.site import Dataset
@@ -37,22 +37,22 @@ class Evaluation:
 
     def write(self, folder: Path, **more: Any) -> Path:
         """Write ``result_<controller>.json`` (``more`` added) and ``timeseries_<controller>.parquet``."""
-        folder.mkdir(parents=True, exist_ok=True)
         name = self.kpis["controller"]
-        self.hours.to_parquet(folder / f"timeseries_{name}.parquet", index=False)
+        replace_file(
+            folder / f"timeseries_{name}.parquet", lambda path: self.hours.to_parquet(path, index=False)
+        )
         path = folder / f"result_{name}.json"
-        path.write_text(json.dumps(self.kpis | more, indent=1) + "\n", encoding="utf-8")
+        write_json(path, self.kpis | more)
         return path
 
 
 class Evaluator:
-    """Evaluates controllers on one window of one year; the simulator is built once.
+    """Evaluates controllers on windows of one year; a simulator is built once per length of window.
 
     Args:
         dataset: where the years are.
         split: ``train``, ``validation`` or ``test``.
         year: number of the year within the split.
-        window: part of the year; all of it if left out.
         engine: what simulates.
         weights: of the objectives in the score.
 
@@ -66,49 +66,54 @@ class Evaluator:
         *,
         split: str = "test",
         year: int = 0,
-        window: WindowConfig | None = None,
         engine: str = "citylearn",
         weights: RewardWeights | None = None,
     ) -> None:
         self.dataset = dataset
         self.split = split
         self.year = year
-        self.window = window or WindowConfig()
         self.engine = engine
         self.weights = weights or RewardWeights()
         self._schema = dataset.schema_path(split, year)
         self._no_control = dataset.no_control(split, year)
-        self._envs: dict[str, EVChargingEnv] = {}
-        self._reference: NoControlReference | None = None
+        self._envs: dict[tuple[str, int], EVChargingEnv] = {}
+        self._references: dict[WindowConfig, NoControlReference] = {}
 
-    def _env(self, observation: str) -> EVChargingEnv:
-        if observation not in self._envs:
-            self._envs[observation] = make_env(
+    def _env(self, observation: str, steps: int) -> EVChargingEnv:
+        key = (observation, steps)
+        if key not in self._envs:
+            self._envs[key] = make_env(
                 self._schema,
                 engine=self.engine,  # type: ignore[arg-type]
                 observation=observation,
-                episode_steps=self.window.step_count,
-                start_step=self.window.start_step,
+                episode_steps=steps,
                 weights=self.weights,
             )
-        return self._envs[observation]
+        return self._envs[key]
 
-    def reference(self, env: EVChargingEnv) -> NoControlReference:
+    def reference(self, env: EVChargingEnv, window: WindowConfig) -> NoControlReference:
         """No control on the very window: in closed form where that holds, else simulated."""
-        if self._reference is None:
-            start, steps = self.window.start_step, self.window.step_count
+        if window not in self._references:
+            start, steps = window.start_step, window.step_count
             if self._no_control.closed_form_valid(start):
-                self._reference = self._no_control.reference(start, steps)
+                self._references[window] = self._no_control.reference(start, steps)
             else:
-                self._reference = rollout_reference(env.site, start, steps)
-        return self._reference
+                self._references[window] = rollout_reference(env.site, start, steps)
+        return self._references[window]
 
-    def evaluate(self, controller: Controller, progress: Progress | None = None) -> Evaluation:
-        """Run a controller deterministically through the window. Raises ValueError if it does not fit."""
+    def evaluate(
+        self, controller: Controller, window: WindowConfig | None = None, progress: Progress | None = None
+    ) -> Evaluation:
+        """Run a controller deterministically through a window, the whole year if it is left out.
+
+        Raises:
+            ValueError: the controller does not fit the site.
+        """
+        window = window or WindowConfig()
         observation = controller.observation if isinstance(controller, TrainedPolicy) else "features"
-        env = self._env(observation)
-        reference = self.reference(env)
-        result = rollout(env, controller, progress)
+        env = self._env(observation, window.step_count)
+        reference = self.reference(env, window)
+        result = rollout(env, controller, window.start_step, progress)
         hours = {name: result.hours[name].to_numpy() for name in result.hours.columns}
         factor = self.dataset.site.unserved_energy_kg_per_kwh
         kpis: dict[str, Any] = dict(
@@ -126,7 +131,7 @@ class Evaluator:
             "engine": self.engine,
             "split": self.split,
             "year": self.year,
-            "window": {"start_step": self.window.start_step, "steps": self.window.step_count},
+            "window": {"start_step": window.start_step, "steps": window.step_count},
             "site": self.dataset.site.name,
             "dataset_fingerprint": self.dataset.fingerprint,
             "weights": self.weights.model_dump(),
@@ -135,7 +140,11 @@ class Evaluator:
 
 
 def evaluate(
-    controller: Controller, dataset: Dataset, progress: Progress | None = None, **options: Any
+    controller: Controller,
+    dataset: Dataset,
+    window: WindowConfig | None = None,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> Evaluation:
-    """Evaluate one controller; options as for `Evaluator`."""
-    return Evaluator(dataset, **options).evaluate(controller, progress)
+    """Evaluate one controller on a window, or the whole year; options as for `Evaluator`."""
+    return Evaluator(dataset, **options).evaluate(controller, window, progress)

@@ -29,15 +29,17 @@ class Rollout:
     bess_stored_change_kwh: float
 
 
-def rollout(env: EVChargingEnv, controller: Controller, progress: Progress | None = None) -> Rollout:
+def rollout(
+    env: EVChargingEnv, controller: Controller, start_step: int, progress: Progress | None = None
+) -> Rollout:
     """Run ``controller`` through one episode of ``env``, deterministically.
 
-    The environment's own start is used (it must not have a random one), and its masking of idle sockets is
-    set to what the controller asks for.
+    The episode starts at row ``start_step`` of the environment's first year and has its usual length; masking
+    of idle sockets is set to what the controller asks for.
     """
     controller.prepare(env)
     env.mask_idle = controller.mask_idle
-    observation, info = env.reset(options={"year": 0})
+    observation, info = env.reset(options={"year": 0, "start_step": start_step})
     stored_at_start = info["bess_stored_kwh"]
     rows = []
     done = False

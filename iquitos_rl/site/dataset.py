@@ -116,7 +116,7 @@ def load_dataset(path: Path | str) -> Dataset:
     folder = Path(path).expanduser().absolute()  # Ray's workers run in other folders
     if folder.name == DESCRIPTION_FILE:
         folder = folder.parent
-    rebuild = f"iquitos-rl dataset build --site SITE.yaml --out {folder} --seed N"
+    rebuild = f"iquitos-rl dataset build --out {folder} (another site or seed: --site YAML --seed N)"
     if not (folder / DESCRIPTION_FILE).is_file():
         raise DatasetError(f"{folder}: no dataset here (no {DESCRIPTION_FILE}); make one with: {rebuild}")
     data = read_json(folder / DESCRIPTION_FILE)

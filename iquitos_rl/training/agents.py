@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from iquitos_rl.config import RunConfig
+from iquitos_rl.config import RunConfig, WindowConfig
 from iquitos_rl.control import Controller, TrainedPolicy, load_controller
 from iquitos_rl.evaluation import Evaluation, Evaluator
 from iquitos_rl.site import Dataset
@@ -19,16 +19,18 @@ from iquitos_rl.training.outputs import AgentOutcome
 __all__ = ["evaluate_agents", "evaluate_with_progress"]
 
 
-def evaluate_with_progress(evaluator: Evaluator, controller: Controller, console: Console) -> Evaluation:
+def evaluate_with_progress(
+    evaluator: Evaluator, controller: Controller, window: WindowConfig, console: Console
+) -> Evaluation:
     """Evaluate one controller, with a bar where the console is a terminal and a line where it is not."""
     if not console.is_terminal:
         console.print(f"Evaluating {controller.name}", highlight=False)
-        return evaluator.evaluate(controller)
+        return evaluator.evaluate(controller, window)
     columns = (TextColumn("Evaluating {task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(controller.name, total=None)
         return evaluator.evaluate(
-            controller, lambda done, total: bar.update(task, completed=done, total=total)
+            controller, window, lambda done, total: bar.update(task, completed=done, total=total)
         )
 
 
@@ -45,15 +47,15 @@ def evaluate_agents(
         dataset,
         split=evaluation.split,
         year=evaluation.year,
-        window=evaluation.window,
         engine=evaluation.engine,
         weights=run.reward,
     )
     results: list[dict[str, Any]] = []
     for name in evaluation.controllers:
-        results.append(_evaluate(evaluator, load_controller(name), outputs, console, {}))
+        results.append(_evaluate(evaluator, load_controller(name), evaluation.window, outputs, console, {}))
     for outcome in outcomes:
         if outcome.checkpoint is None:
+            console.print(f"{outcome.algorithm} has no checkpoint and is not evaluated", highlight=False)
             continue
         controller = load_controller(outcome.checkpoint)
         assert isinstance(controller, TrainedPolicy)
@@ -68,13 +70,18 @@ def evaluate_agents(
             "validation": origin.get("validation"),
             "versions": origin.get("versions"),
         }
-        results.append(_evaluate(evaluator, controller, outputs, console, more))
+        results.append(_evaluate(evaluator, controller, evaluation.window, outputs, console, more))
     return results
 
 
 def _evaluate(
-    evaluator: Evaluator, controller: Controller, outputs: Path, console: Console, more: dict[str, Any]
+    evaluator: Evaluator,
+    controller: Controller,
+    window: WindowConfig,
+    outputs: Path,
+    console: Console,
+    more: dict[str, Any],
 ) -> dict[str, Any]:
-    result = evaluate_with_progress(evaluator, controller, console)
+    result = evaluate_with_progress(evaluator, controller, window, console)
     result.write(outputs, **more)
     return result.kpis | more

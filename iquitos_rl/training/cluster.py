@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from ray.tune import PlacementGroupFactory
 
 from iquitos_rl.config.run import ResourceConfig
 
-__all__ = ["Connection", "ResourceError", "connect", "trial_resources"]
+__all__ = ["Connection", "ResourceError", "check_address", "connect", "trial_resources"]
 
 LOGGER = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
+ANSWER_SECONDS = 10.0
+"""How long a cluster may take to accept a connection."""
 
 
 class ResourceError(ValueError):
@@ -66,18 +69,39 @@ def connect(
     if address == "local":
         _start_local(dashboard, num_cpus)
     else:
+        check_address(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ResourceError(
-                f"--address {address}: no Ray cluster answers there ({reason}); start one with "
-                "`ray start --head`, or leave out --address for a local Ray"
-            ) from None
+            raise _no_cluster(address, str(error).strip().splitlines()[0]) from None
     try:
         yield _describe()
     finally:
         ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Refuse an address where nothing listens: Ray would try for five minutes and then end the process.
+
+    Raises:
+        ResourceError: nothing answers at a HOST:PORT; ``local`` and ``auto`` are not looked at.
+    """
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ResourceError(f"--address {address}: expected local, auto or HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from None
+
+
+def _no_cluster(address: str, reason: str) -> ResourceError:
+    return ResourceError(
+        f"--address {address}: no Ray cluster answers there ({reason}); start one with "
+        "`ray start --head`, or leave out --address for a local Ray"
+    )
 
 
 def _start_local(dashboard: bool, num_cpus: int | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -32,7 +33,13 @@ class GracefulStop:
 
 @contextmanager
 def stop_gracefully_on_signals(stop: GracefulStop) -> Iterator[None]:
-    """Let SIGINT and SIGTERM ask for a stop; the second one interrupts at once."""
+    """Let SIGINT and SIGTERM ask for a stop; the second one interrupts at once.
+
+    Outside the main thread, where Python allows no signal handlers, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: FrameType | None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iquitos_rl.config import RunConfig
+from iquitos_rl.files import write_json
 from iquitos_rl.site import Dataset
 
 __all__ = ["AgentOutcome", "Manifest", "best_agent", "read_manifest", "write_manifest", "write_summary"]
@@ -93,8 +94,7 @@ def write_manifest(folder: Path, run: RunConfig, dataset: Dataset, resources: Ma
         "git_commit": _git_commit(),
         "config": run.model_dump(mode="json"),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / MANIFEST_FILE, manifest)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -130,9 +130,12 @@ def write_summary(
     run: RunConfig,
     outcomes: Sequence[AgentOutcome],
     results: Sequence[Mapping[str, Any]],
-    seconds: Mapping[str, float],
+    evaluation_seconds: float,
 ) -> dict[str, Any]:
-    """Write ``summary.json``: what ran, how it ended, how long it took, and which agent is best."""
+    """Write ``summary.json``: what ran, how it ended, how long it took, and which agent is best.
+
+    The training time is that of the slowest agent over all sessions; each agent's own is beside it.
+    """
     summary = {
         "experiment": run.name,
         "demonstration": run.demonstration,
@@ -143,8 +146,10 @@ def write_summary(
             f"{run.validation.minimum_satisfaction:g}; null if there is none"
         ),
         "results": [f"result_{result['controller']}.json" for result in results],
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "seconds": {
+            "training": max((outcome.training_seconds for outcome in outcomes), default=0.0),
+            "evaluation": round(evaluation_seconds, 1),
+        },
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / SUMMARY_FILE, summary)
     return summary

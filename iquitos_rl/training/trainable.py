@@ -9,14 +9,17 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     EPISODE_RETURN_MEAN,
@@ -60,11 +63,13 @@ class TrialTask:
         run: the run configuration, as JSON.
         dataset_path: absolute.
         fingerprint: of the dataset; a trial refuses to train on another.
+        cpus_per_env_runner: what each remote sampler reserves.
     """
 
     run: str
     dataset_path: str
     fingerprint: str
+    cpus_per_env_runner: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -111,10 +116,18 @@ class SiteTrainable(tune.Trainable):
         self._validation: dict[str, Any] = {}
         self._validation_seconds = 0.0
         self._evaluator: Evaluator | None = None
-        self.algorithm = self._build()
+        self.algorithm = self._build(task.cpus_per_env_runner)
         self._layout, self._spaces = self._describe_env()
 
-    def _build(self) -> Algorithm:
+    def _describe_env(self) -> tuple[dict[str, object], tuple[spaces.Box, spaces.Box]]:
+        """Observation layout and spaces; with remote samplers only they have an environment."""
+        runners = self.algorithm.env_runner_group
+        assert runners is not None
+        describe: Any = _describe_env_of
+        descriptions: list[Any] = runners.foreach_env_runner(describe, local_env_runner=True)
+        return next(description for description in descriptions if description is not None)
+
+    def _build(self, cpus_per_env_runner: float) -> Algorithm:
         run = self.run_config
         resources = run.resources
         config = build_algorithm_config(
@@ -123,6 +136,7 @@ class SiteTrainable(tune.Trainable):
             env_config=training_env_config(run, self.dataset),
             num_envs=resources.envs_per_runner,
             num_env_runners=resources.env_runners,
+            num_cpus_per_env_runner=cpus_per_env_runner,
             num_gpus_per_learner=resources.gpus_per_trial,
             seed=run.seed,
             env_steps=self.budget,
@@ -130,13 +144,6 @@ class SiteTrainable(tune.Trainable):
         # With this trial's storage; on its own RLlib would make a folder in the user's home.
         assert config.algo_class is not None
         return config.algo_class(config=config, storage=self._storage)
-
-    def _describe_env(self) -> tuple[dict[str, object], tuple[spaces.Box, spaces.Box]]:
-        """Observation layout and spaces, from a local environment of the algorithm."""
-        runner = self.algorithm.env_runner
-        env = runner.env.unwrapped.envs[0].unwrapped
-        layout = {"names": env.observation_names} if env.observation_kind == "raw" else env.layout.to_json()
-        return layout, (env.observation_space, env.action_space)
 
     def step(self) -> dict[str, Any]:
         """One training iteration, and a validation when one is due."""
@@ -190,7 +197,6 @@ class SiteTrainable(tune.Trainable):
             self._evaluator = Evaluator(
                 self.dataset,
                 split="validation",
-                window=validation.window,
                 engine=self.run_config.environment.engine,
                 weights=self.run_config.reward,
             )
@@ -199,10 +205,15 @@ class SiteTrainable(tune.Trainable):
         module.set_state(state)
         module.eval()
         policy = Policy(self.settings, module, *self._spaces, origin=self._origin())
-        kpis = self._evaluator.evaluate(TrainedPolicy(policy, Path(self.logdir))).kpis
-        satisfaction = 1.0 if kpis["ev_satisfaction"] is None else kpis["ev_satisfaction"]
+        controller = TrainedPolicy(policy, Path(self.logdir))
+        results = [self._evaluator.evaluate(controller, window).kpis for window in validation.windows]
+        departures = sum(kpis["ev_departures"] for kpis in results)
+        satisfied = sum(
+            kpis["ev_satisfaction"] * kpis["ev_departures"] for kpis in results if kpis["ev_departures"]
+        )
+        satisfaction = satisfied / departures if departures else 1.0
         self._validation = {
-            "score": kpis["score"],
+            "score": sum(kpis["score"] for kpis in results) / len(results),
             "satisfaction": satisfaction,
             "meets_service": satisfaction >= validation.minimum_satisfaction,
             "env_steps": self.env_steps,
@@ -260,6 +271,10 @@ class SiteTrainable(tune.Trainable):
         description = json.loads((folder / CHECKPOINT_FILE).read_text(encoding="utf-8"))
         self.algorithm.restore_from_path(str((folder / ALGORITHM_FOLDER).absolute()))
         self.env_steps = self._steps_at_checkpoint = int(description["env_steps"])
+        runners = self.algorithm.env_runner_group
+        assert runners is not None
+        reseed: Any = partial(_reseed, env_steps=self.env_steps)
+        runners.foreach_env_runner(reseed)
         self._validation = description["last_validation"]
         self._validation_seconds = float(description["validation_seconds"])
         if description["best_validation"] is not None:
@@ -270,6 +285,26 @@ class SiteTrainable(tune.Trainable):
     def cleanup(self) -> None:
         """Stop the algorithm's own workers."""
         self.algorithm.stop()
+
+
+def _describe_env_of(
+    runner: SingleAgentEnvRunner,
+) -> tuple[dict[str, object], tuple[spaces.Box, spaces.Box]] | None:
+    if runner.env is None:
+        return None
+    env = runner.env.unwrapped.envs[0].unwrapped
+    return env.observation_layout, (env.observation_space, env.action_space)
+
+
+def _reseed(runner: SingleAgentEnvRunner, env_steps: int) -> None:
+    """Let a restored sampler go on with other windows and other noise than the ones it began with.
+
+    RLlib keeps neither the environments' nor torch's random state: every restore would train on the first
+    windows again.
+    """
+    if runner._seed is not None:
+        runner._seed = int(np.random.SeedSequence([runner._seed, env_steps]).generate_state(1)[0]) // 2
+        torch.manual_seed(runner._seed)
 
 
 def training_env_config(run: RunConfig, dataset: Dataset) -> dict[str, Any]:
