@@ -120,7 +120,7 @@ def test_imports_point_one_way():
         ("site/sun.py", "from ..env import make_env"),
         ("site/sun.py", "from .. import env"),
         ("site/sun.py", "def late():\n    from iquitos_rl.env import make_env"),
-        ("control/rules.py", "from iquitos_rl.algorithms import A2C"),
+        ("algorithms/a2c.py", "from iquitos_rl.control import NoControl"),
         ("config/reward.py", "from iquitos_rl.objectives import OBJECTIVES"),
         ("__init__.py", "from .config import Reward"),
     ],

@@ -40,20 +40,21 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         ComparisonError: there are none, or one is damaged.
     """
     summary = folder / "summary.json"
-    names = _read(summary)["results"] if summary.is_file() else []
+    names = _read(summary, "results")["results"] if summary.is_file() else []
     paths = [folder / name for name in names] or sorted(folder.glob("result_*.json"))
     if not paths:
         raise ComparisonError(f"{folder}: no results in this folder; evaluate the experiment first")
-    return sorted((_read(path) for path in paths), key=lambda result: result.get("controller") != BASELINE)
+    results = [_read(path, "controller", "score", "grid_import_kwh") for path in paths]
+    return sorted(results, key=lambda result: result["controller"] != BASELINE)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *keys: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ComparisonError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise ComparisonError(f"{path}: not a result")
+    if not isinstance(value, dict) or not value.keys() >= set(keys):
+        raise ComparisonError(f"{path}: not a file of ours, or damaged: expected {', '.join(keys)} in it")
     return value
 
 
