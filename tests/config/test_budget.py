@@ -25,19 +25,19 @@ def test_an_episode_of_the_budget_is_a_year_whatever_the_window(report_file):
 
 
 @pytest.mark.parametrize(
-    ("start_day", "steps", "start_step", "step_count", "is_year"),
+    ("start_day", "steps", "start_step", "step_count"),
     [
-        (0, None, 0, 8759, True),
-        (0, 8759, 0, 8759, True),
-        (0, 168, 0, 168, False),
-        (10, None, 240, 8519, False),
-        (364, None, 8736, 23, False),
-        (364, 23, 8736, 23, False),
+        (0, None, 0, 8759),
+        (0, 8759, 0, 8759),
+        (0, 168, 0, 168),
+        (10, None, 240, 8519),
+        (364, None, 8736, 23),
+        (364, 23, 8736, 23),
     ],
 )
-def test_windows_without_steps_go_to_the_end_of_the_year(start_day, steps, start_step, step_count, is_year):
+def test_windows_without_steps_go_to_the_end_of_the_year(start_day, steps, start_step, step_count):
     window = WindowConfig(start_day=start_day, steps=steps)
-    assert (window.start_step, window.step_count, window.is_year) == (start_step, step_count, is_year)
+    assert (window.start_step, window.step_count) == (start_step, step_count)
 
 
 @pytest.mark.parametrize(("start_day", "steps"), [(364, 24), (1, 8736), (0, 8760)])

@@ -115,7 +115,7 @@ RUN = [
     ("environment", {"start_day": 364}, "environment", ["364 * 24 + 168", "must not exceed 8759"]),
     ("environment", {"years": 9}, "environment.years", ["(9)", "the site's 5 training years"]),
     ("evaluation", {"window": {"start_day": 364}}, "evaluation.window", ["364 * 24 + 168", "exceed 8759"]),
-    ("validation", {"window": {"steps": 8760}}, "validation.window.steps", ["8760", "equal to 8759"]),
+    ("validation", {"windows": [{"steps": 8760}]}, "validation.windows.0.steps", ["8760", "equal to 8759"]),
     ("evaluation", {"year": 1}, "evaluation.year", ["(1)", "below 1, the site's number of test years"]),
     ("evaluation", {"split": "tset"}, "evaluation.split", ['"tset"', "'train', 'validation' or 'test'"]),
     ("algorithms", {"dqn": {}}, "algorithms.dqn", ["unknown key", "allowed: a2c, sac, ppo"]),
