@@ -17,6 +17,7 @@ from rich.console import Console
 
 from iquitos_rl import __version__
 from iquitos_rl.config import ConfigError, RewardWeights, load_reward, load_run, load_site
+from iquitos_rl.tables import WIDTH
 
 __all__ = ["app", "main"]
 
@@ -26,8 +27,6 @@ DEFAULT_REWARD = Path("ray_configs/reward.yaml")
 DEFAULT_DATASET = Path("datasets/iquitos_station")
 DEFAULT_SEED = 2026
 BAD_INPUT = 2
-NARROW = 78
-"""A log file or pipe has no width; tables are made for this one."""
 
 app = typer.Typer(
     help="Train controllers for electric-vehicle charging sites with reinforcement learning on Ray.",
@@ -39,7 +38,7 @@ app = typer.Typer(
 dataset_app = typer.Typer(help="Make, check and describe the data of a site.", no_args_is_help=True)
 app.add_typer(dataset_app, name="dataset")
 
-out = Console(width=None if sys.stdout.isatty() else NARROW)
+out = Console(width=None if sys.stdout.isatty() else WIDTH)
 err = Console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

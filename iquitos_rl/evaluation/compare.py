@@ -155,6 +155,10 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], *, demonstration: bool =
     return table
 
 
+def _amount(value: float) -> str:
+    return f"{round(value, 1) + 0.0:,.1f}".removesuffix(".0")  # + 0.0: never "-0"
+
+
 def kpi_table(kpis: Mapping[str, Any]) -> Table:
     """The KPIs of one result as a table."""
     table = plain_table(f"{kpis['controller']}: {_period(kpis)}")
@@ -164,7 +168,7 @@ def kpi_table(kpis: Mapping[str, Any]) -> Table:
         if isinstance(value, bool) or not isinstance(value, int | float) or name == "year":
             continue
         shares = ("solar_utilisation", "ev_satisfaction", "score")
-        table.add_row(name, f"{value:.4f}" if name in shares else f"{value:,.1f}".removesuffix(".0"))
+        table.add_row(name, f"{value:.4f}" if name in shares else _amount(value))
     for name, value in kpis["score_components"].items():
         table.add_row(f"score: {name} (weight {kpis['weights'][f'{name}_weight']:g})", f"{value:.4f}")
     return table

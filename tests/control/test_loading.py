@@ -8,7 +8,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -269,3 +269,20 @@ def test_an_observation_of_another_length_is_refused(policy_in: WritePolicy):
     controller = loaded(policy_in("four"))
     with pytest.raises(ValueError, match=r"\(49,\).*\(50,\)"):
         controller.act(np.zeros(49, np.float32))
+
+
+def test_a_policy_for_another_layout_of_equal_length_is_refused(tmp_path: Path):
+    layout: dict[str, object] = {"site_features": ["hour", "price"], "sockets": ["moto_001"]}
+    make_policy(tmp_path, origin={"layout": layout})
+    controller = loaded(tmp_path)
+
+    class OtherSite:
+        observation_space = controller.policy.observation_space
+        action_space = controller.policy.action_space
+        has_bess = True
+        observation_layout: ClassVar[dict[str, object]] = layout
+
+    controller.prepare(OtherSite())
+    OtherSite.observation_layout = layout | {"site_features": ["price", "hour"]}
+    with pytest.raises(ValueError, match="site_features has 'hour' where this site has 'price'"):
+        controller.prepare(OtherSite())

@@ -76,3 +76,24 @@ def test_a_vector_environment_steps_its_members_and_resets_them_at_their_ends(da
 def test_a_vector_environment_needs_a_member(count):
     with pytest.raises(ValueError, match="expected at least 1"):
         make_vector_env("nowhere.json", count)
+
+
+def test_samplers_next_to_each_other_do_not_choose_the_same_windows(dataset):
+    from ray.rllib.env.env_context import EnvContext
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    register()
+    create = _global_registry.get(ENV_CREATOR, ENV_ID)
+    config = {"schema": str(dataset.schema_path("train")), "episode_steps": 24, "random_start": "day"}
+
+    def starts(runner: int, place: int) -> list[int]:
+        """Windows of one environment, seeded as RLlib does it: run's seed + runner + place in the runner."""
+        env = create(EnvContext(config, worker_index=runner, num_workers=2))
+        return [
+            env.reset(seed=5 + runner + place if first else None)[1]["start_step"]
+            for first in (True, False, False, False)
+        ]
+
+    first, second = starts(1, 1), starts(2, 0)  # both are seeded with 7
+    assert first != second
+    assert first == starts(1, 1)

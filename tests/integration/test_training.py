@@ -19,7 +19,7 @@ from iquitos_rl.config import load_run
 from iquitos_rl.control import TrainedPolicy, load_controller
 from iquitos_rl.evaluation import evaluate
 from iquitos_rl.site import DatasetError, build_dataset, load_dataset
-from iquitos_rl.training import ExperimentError, restore, train, tuner
+from iquitos_rl.training import EvaluationError, ExperimentError, restore, train, tuner
 from iquitos_rl.training.trainable import SiteTrainable, TrialTask
 from tests.integration.conftest import Trained
 from tests.training.small_run import RLLIB_WARNING, make_run, write_run
@@ -249,6 +249,33 @@ def test_eval_only_gives_the_same_kpis(trained: Trained, tmp_path: Path):
     assert outcome.summary["best_agent"] == trained.outcome.summary["best_agent"]
 
 
+def test_eval_only_takes_some_of_the_agents(trained: Trained, tmp_path: Path):
+    run = load_run(trained.folder / "run.yaml", [f"output_path={tmp_path}"], ["ppo"])
+    outcome = train(run, eval_only=True, silent=True)
+    assert [row["controller"] for row in outcome.comparison] == ["no_control", "ppo"]
+
+
+def test_a_failed_evaluation_does_not_hide_that_training_ended(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("no such luck")
+
+    monkeypatch.setattr("iquitos_rl.training.tuner.evaluate_agents", fail)
+    run = load_run(trained.folder / "run.yaml", [f"output_path={tmp_path}"])
+    with pytest.raises(EvaluationError, match=r"no such luck; repeat it with --eval-only"):
+        train(run, eval_only=True, silent=True)
+    summary = read(tmp_path / "small/summary.json")
+    assert [agent["status"] for agent in summary["agents"]] == ["finished"] * 3
+
+
+def test_remote_samplers_fit_into_what_a_trial_reserves(small_ray: None, tmp_path: Path):
+    run = make_run(tmp_path, "resources.env_runners=1", "stop.env_steps=24", algorithms=["ppo"])
+    outcome = train(run, silent=True)
+    assert outcome.finished
+    assert read(outcome.experiment / "manifest.json")["resources"]["per_trial"] == [{"CPU": 1.0}] * 2
+
+
 def test_eval_only_needs_an_experiment(tmp_path: Path):
     with pytest.raises(ExperimentError, match="no experiment here to evaluate"):
         train(make_run(tmp_path), eval_only=True, silent=True)
@@ -294,6 +321,10 @@ def test_a_trial_restored_from_a_checkpoint_is_the_trial_that_wrote_it(
         assert_same_weights(
             restored._best.state, torch.load(before / "best_policy/policy.pt", weights_only=True)
         )
+
+        # its sampler does not begin with the windows and the noise of the start of the run again
+        seed = restored.algorithm.env_runner._seed
+        assert seed not in (None, restored.run_config.seed)
 
         # saved at once, it is the same checkpoint again
         checkpoint.mkdir()
