@@ -161,9 +161,10 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.schemas = [Path(path) for path in paths]
         for path in self.schemas:
             if not path.is_file():
-                folder = path.resolve().parents[2] if len(path.resolve().parents) > 2 else "DIR"
+                in_dataset = path.parent.name.startswith("year_")
+                where = f" --out {path.absolute().parents[2]}" if in_dataset else ""
                 raise FileNotFoundError(
-                    f"no CityLearn schema at {path}; make one with: iquitos-rl dataset build --out {folder}"
+                    f"no CityLearn schema at {path}; make one with: iquitos-rl dataset build{where}"
                 )
         self.observation_kind = observation
         self.mask_idle = mask_idle
