@@ -156,7 +156,7 @@ def test_arguments_that_contradict_the_data_are_refused(dataset, arguments, said
 
 
 def test_a_missing_schema_says_how_to_make_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="make one with: iquitos-rl dataset build$"):
+    with pytest.raises(FileNotFoundError, match=r"make one with: iquitos-rl dataset build$"):
         make_env(tmp_path / "schema.json")
     with pytest.raises(FileNotFoundError, match=r"make one with: iquitos-rl dataset build --out .*station$"):
         make_env(tmp_path / "station/test/year_0/schema.json")
