@@ -262,9 +262,13 @@ def evaluate(
     from iquitos_rl.site import load_dataset
     from iquitos_rl.training.agents import evaluate_with_progress
 
+    if out_ is not None:
+        out_.mkdir(parents=True, exist_ok=True)  # what cannot be written is refused before the simulation
     chosen = load_controller(controller, latest=latest)
     weights = _weights(reward, chosen)
-    evaluator = Evaluator(load_dataset(dataset), split=split, year=year, engine=engine, weights=weights)
+    data = load_dataset(dataset)
+    data.check_files()
+    evaluator = Evaluator(data, split=split, year=year, engine=engine, weights=weights)
     result = evaluate_with_progress(evaluator, chosen, window, err)
     if out_ is not None:
         err.print(f"Written to {result.write(out_)}", highlight=False, soft_wrap=True)
@@ -292,7 +296,8 @@ def _window(start_day: int, steps: int | None) -> Any:
     try:
         return WindowConfig(start_day=start_day, steps=steps)
     except ValidationError as error:
-        raise ConfigError(f"--start-day {start_day} --steps {steps}: {error.errors()[0]['msg']}") from None
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--start-day {start_day} --steps {steps}: {reason}") from None
 
 
 @app.command()
@@ -303,8 +308,11 @@ def compare(
     """Show the results of an experiment side by side, against no control."""
     from iquitos_rl.evaluation.compare import compare as compare_results
     from iquitos_rl.evaluation.compare import comparison_table, read_results
+    from iquitos_rl.training.outputs import MANIFEST_FILE, read_manifest
 
     folder = Path(experiment) if Path(experiment).is_dir() else Path("outputs") / experiment
+    if (folder / MANIFEST_FILE).is_file():  # the experiment itself: its results lie elsewhere
+        folder = Path(read_manifest(folder).config.output_path) / folder.name
     results = read_results(folder)
     rows = compare_results(results)
     if as_json:

@@ -8,6 +8,7 @@ the network from the description and reads tensors only, so it executes nothing 
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,6 +157,8 @@ def load_policy(folder: Path) -> Policy:
         module.load_state_dict(tensors)
     except FileNotFoundError:
         raise PolicyError(f"{folder / WEIGHTS_FILE}: the file is missing") from None
+    except pickle.UnpicklingError:  # torch would advise to load it unsafely
+        raise PolicyError(f"{folder / WEIGHTS_FILE}: damaged, or more than tensors: not loaded") from None
     except Exception as error:
         raise PolicyError(
             f"{folder / WEIGHTS_FILE}: damaged, or not of this network ({_first_line(error)})"

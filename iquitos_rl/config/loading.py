@@ -137,6 +137,7 @@ def _lines(model: type[BaseModel], tree: ConfigTree, errors: list[ErrorDetails])
     lines = []
     for place, allowed in by_place.items():
         file, key = tree.origin(place)
+        file = " and ".join(tree.sources(place)) or file
         text = " or ".join(dict.fromkeys(allowed))
         try:
             value = tree.value(place)
@@ -194,6 +195,8 @@ def _allowed(model: type[BaseModel], place: KeyPath, error: ErrorDetails) -> str
         close = difflib.get_close_matches(str(place[-1]), fields, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         return f"unknown key; {hint}allowed: {', '.join(fields)}"
+    if kind == "string_pattern_mismatch":
+        return "must be a plain name: letters, digits and _, such as train_all"
     if kind == "missing":
         return "this key is missing"
     if kind == "value_error":

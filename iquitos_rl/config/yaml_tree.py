@@ -151,6 +151,11 @@ class ConfigTree:
                 return file, ".".join(str(part) for part in (*inner, *path[length:]))
         return "configuration", ".".join(str(part) for part in path)
 
+    def sources(self, path: KeyPath) -> list[str]:
+        """Every file that has a part in the value at ``path``, the command line first."""
+        files = [file for known, (file, _) in self.origins.items() if known[: len(path)] == path]
+        return sorted(dict.fromkeys([*files, self.origin(path)[0]]), key=lambda file: file != COMMAND_LINE)
+
     def value(self, path: KeyPath) -> Any:
         """The value at a path. Raises KeyError if there is none."""
         node: Any = self.data

@@ -58,6 +58,9 @@ def policy_folder(path: Path, *, latest: bool = False) -> Path:
         for folder in (checkpoint / name for name in order):
             if (folder / DESCRIPTION_FILE).is_file():
                 return folder
+    agents = sorted(folder.name for folder in path.iterdir() if any(folder.glob("checkpoint_*")))
+    if agents:
+        raise ControllerError(f"{path}: an experiment; name one of its agents: {', '.join(agents)}")
     raise ControllerError(
         f"{path}: no policy in this folder; give a checkpoint such as runs/EXPERIMENT/TRIAL/checkpoint_000000"
     )

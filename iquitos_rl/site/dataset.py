@@ -75,6 +75,17 @@ class Dataset:
         """The year's KPIs under no control, as stored in ``no_control.json``. Raises DatasetError."""
         return read_json(self.year_path(split, year) / "no_control.json")
 
+    def check_files(self) -> None:
+        """Refuse a dataset whose files are missing or differ from what was built. Raises DatasetError."""
+        damaged = self.verify()
+        if damaged:
+            more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+            raise DatasetError(
+                f"{self.path / damaged[0]}{more}: missing or changed since the dataset was built; see "
+                f"iquitos-rl dataset validate {self.path}, or build it again: "
+                f"iquitos-rl dataset build --out {self.path} --force"
+            )
+
     def verify(self) -> tuple[str, ...]:
         """Files (paths within the folder) that are missing or differ from what was built; () if all is well.
 

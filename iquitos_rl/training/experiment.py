@@ -17,6 +17,7 @@ __all__ = [
     "ExperimentError",
     "check_experiment",
     "check_same_data",
+    "check_tune_files",
     "differences",
     "outcome_of_trial",
     "outcome_on_disk",
@@ -61,6 +62,19 @@ def check_experiment(run: RunConfig, experiment: Path, *, exists: bool, go_on: b
         )
 
 
+def check_tune_files(experiment: Path) -> None:
+    """Refuse to go on where Tune's own files are missing; Ray would start and then fail.
+
+    Raises:
+        ExperimentError: with what can be done instead.
+    """
+    if not (experiment / "tuner.pkl").is_file() or not any(experiment.glob("experiment_state-*.json")):
+        raise ExperimentError(
+            f"{experiment}: cannot go on, Tune's own files (tuner.pkl, experiment_state-*.json) are missing; "
+            "evaluate what there is: --eval-only, or start another: --set name=NEW_NAME"
+        )
+
+
 def check_same_data(experiment: Path, dataset: Dataset) -> None:
     """Refuse to go on with other data than the experiment began with. Raises ExperimentError."""
     begun = read_manifest(experiment).dataset_fingerprint
@@ -93,8 +107,11 @@ def outcome_of_trial(trial: tune.Result, run: RunConfig) -> AgentOutcome:
     budget = run.budget_env_steps(algorithm)
     steps = int(metrics.get("env_steps", 0))
     error = None
+    checkpoint = trial.checkpoint.path if trial.checkpoint else None
     if trial.error is not None:
         error = str(trial.error).strip().splitlines()[-1]
+    elif checkpoint is not None and not Path(checkpoint).is_dir():
+        error, checkpoint = f"its checkpoint {checkpoint} is gone", None
     status = "failed" if error else ("finished" if steps >= budget else "stopped")
     return AgentOutcome(
         algorithm=algorithm,
@@ -102,7 +119,7 @@ def outcome_of_trial(trial: tune.Result, run: RunConfig) -> AgentOutcome:
         env_steps=steps,
         budget=budget,
         training_seconds=round(float(metrics.get("time_total_s", 0.0)), 1),
-        checkpoint=trial.checkpoint.path if trial.checkpoint else None,
+        checkpoint=checkpoint,
         trial=trial.path,
         error=error,
     )

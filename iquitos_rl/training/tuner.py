@@ -24,6 +24,7 @@ from iquitos_rl.training.experiment import (
     ExperimentError,
     check_experiment,
     check_same_data,
+    check_tune_files,
     outcome_of_trial,
     outcome_on_disk,
 )
@@ -103,7 +104,7 @@ def train(
     console = console or Console(stderr=True, quiet=silent)
     run = _with_absolute_paths(run)
     experiment = Path(run.storage_path) / run.name
-    exists = (experiment / "tuner.pkl").is_file()
+    exists = (experiment / "manifest.json").is_file() or (experiment / "tuner.pkl").is_file()
     check_experiment(run, experiment, exists=exists, go_on=resume or eval_only, eval_only=eval_only)
     _check_settings(run)
     if eval_only:
@@ -111,6 +112,8 @@ def train(
         if not any(outcome.checkpoint for outcome in outcomes):
             raise ExperimentError(f"{experiment}: no agent has a checkpoint yet; go on with --resume")
         return _evaluate_and_write(run, _provide_dataset(run, console), experiment, outcomes, console)
+    if exists:
+        check_tune_files(experiment)
     check_address(address)
     stop = GracefulStop(lambda: console.print(STOPPING, highlight=False, soft_wrap=True))
     budgets = {name: run.budget_env_steps(name) for name in run.algorithms.names}
@@ -188,6 +191,7 @@ def _provide_dataset(run: RunConfig, console: Console) -> Dataset:
             "another folder with --set dataset.path=DIR, or build it again: iquitos-rl dataset build --force"
         )
     else:
+        dataset.check_files()
         return dataset
     return build_dataset(run.site, path, run.dataset.seed, table_format=run.dataset.table_format)
 
@@ -234,7 +238,7 @@ def _report_failures(outcomes: Sequence[AgentOutcome], console: Console) -> None
     for outcome in outcomes:
         if outcome.error:
             console.print(
-                f"{outcome.algorithm} failed: {outcome.error} (all of it: {outcome.trial}/error.txt)",
+                f"{outcome.algorithm} failed: {outcome.error} (see {outcome.trial})",
                 highlight=False,
                 soft_wrap=True,
             )

@@ -83,7 +83,7 @@ SITE = [
     ),
     ("sessions.weekday_factor", [1, 1], "sessions.weekday_factor", ["[1, 1]", "at least 7 items"]),
     ("seconds_per_time_step", 900, "seconds_per_time_step", ["900", "must be 3600"]),
-    ("name", "My Site", "name", ['"My Site"', "match pattern"]),
+    ("name", "My Site", "name", ['"My Site"', "plain name"]),
     ("years.train", 0, "years.train", ["0", "greater than or equal to 1"]),
 ]
 
@@ -102,7 +102,7 @@ def test_a_mistake_in_a_site_file(write, key, value, named, said):
 
 
 RUN = [
-    ("name", "a/b", "name", ['"a/b"', "match pattern"]),
+    ("name", "a/b", "name", ['"a/b"', "plain name"]),
     ("seed", -1, "seed", ["-1", "greater than or equal to 0"]),
     ("seed", 1.5, "seed", ["1.5", "must be a valid integer"]),
     ("stop", {"episodes": 3}, "stop", ["env_steps (1008)", "episodes (3)", "exclude each other"]),

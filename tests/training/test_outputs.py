@@ -226,3 +226,13 @@ def test_an_agent_without_a_checkpoint_has_done_nothing(tmp_path: Path):
     (tmp_path / "x/a2c_12ab_00000").mkdir(parents=True)
     agent = outcome_on_disk(tmp_path / "x", "a2c", make_run(tmp_path))
     assert (agent.status, agent.env_steps, agent.checkpoint) == ("stopped", 0, None)
+
+
+def test_going_on_without_tunes_own_files_is_refused(tmp_path: Path):
+    from iquitos_rl.training.experiment import check_tune_files
+
+    with pytest.raises(ExperimentError, match=r"cannot go on, .* are missing; .*--eval-only"):
+        check_tune_files(tmp_path)
+    (tmp_path / "tuner.pkl").touch()
+    (tmp_path / "experiment_state-2026.json").touch()
+    check_tune_files(tmp_path)
