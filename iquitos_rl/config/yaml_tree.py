@@ -152,9 +152,14 @@ class ConfigTree:
         return "configuration", ".".join(str(part) for part in path)
 
     def sources(self, path: KeyPath) -> list[str]:
-        """Every file that has a part in the value at ``path``, the command line first."""
+        """The files that have a part in the value at ``path``, the command line first.
+
+        Of more than two, the command line, if it is one of them, and the file that holds the whole.
+        """
+        own = self.origin(path)[0]
         files = [file for known, (file, _) in self.origins.items() if known[: len(path)] == path]
-        return sorted(dict.fromkeys([*files, self.origin(path)[0]]), key=lambda file: file != COMMAND_LINE)
+        found = sorted(dict.fromkeys([*files, own]), key=lambda file: file != COMMAND_LINE)
+        return found if len(found) <= 2 else [file for file in found if file in (COMMAND_LINE, own)]
 
     def value(self, path: KeyPath) -> Any:
         """The value at a path. Raises KeyError if there is none."""

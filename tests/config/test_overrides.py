@@ -3,6 +3,7 @@
 import pytest
 
 from iquitos_rl.config import ConfigError, load_reward, load_run, load_site
+from tests.config.conftest import CONFIGS
 
 
 def get(model, dotted):
@@ -100,3 +101,10 @@ def test_an_assignment_that_leads_nowhere_is_refused_in_one_line(station_file, a
     assert message.startswith(f"--set {assignment}: ")
     assert said in message
     assert "\n" not in message
+
+
+def test_a_mistake_over_several_keys_names_the_command_line_that_made_it():
+    with pytest.raises(
+        ConfigError, match=r"^--set and .*train_report\.yaml: environment\.years \(50\) must not"
+    ):
+        load_run(CONFIGS / "runs/train_all.yaml", ["environment.years=50"])
