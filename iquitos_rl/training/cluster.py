@@ -17,7 +17,7 @@ from ray.tune import PlacementGroupFactory
 
 from iquitos_rl.config.run import ResourceConfig
 
-__all__ = ["Connection", "ResourceError", "check_address", "connect", "trial_resources"]
+__all__ = ["Connection", "ResourceError", "connect", "trial_resources"]
 
 LOGGER = logging.getLogger(__name__)
 
@@ -63,13 +63,13 @@ def connect(
     # No telemetry; and Ray warns, in every run without a GPU, of a default of its own that will change.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    _check_address(address)
     if ray.is_initialized():  # a program that uses this library already has its Ray
         yield _describe()
         return
     if address == "local":
         _start_local(dashboard, num_cpus)
     else:
-        check_address(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -80,7 +80,7 @@ def connect(
         ray.shutdown()
 
 
-def check_address(address: str) -> None:
+def _check_address(address: str) -> None:
     """Refuse an address where nothing listens: Ray would try for five minutes and then end the process.
 
     Raises:

@@ -19,7 +19,7 @@ from iquitos_rl.env import ENV_ID
 from iquitos_rl.evaluation.compare import compare, write_comparison
 from iquitos_rl.site import Dataset, DatasetError, build_dataset, load_dataset
 from iquitos_rl.training.agents import evaluate_agents
-from iquitos_rl.training.cluster import check_address, connect, trial_resources
+from iquitos_rl.training.cluster import connect, trial_resources
 from iquitos_rl.training.experiment import (
     ExperimentError,
     check_experiment,
@@ -29,7 +29,13 @@ from iquitos_rl.training.experiment import (
     outcome_on_disk,
 )
 from iquitos_rl.training.interrupt import GracefulStop, stop_gracefully_on_signals
-from iquitos_rl.training.outputs import AgentOutcome, read_manifest, write_manifest, write_summary
+from iquitos_rl.training.outputs import (
+    MANIFEST_FILE,
+    AgentOutcome,
+    read_manifest,
+    write_manifest,
+    write_summary,
+)
 from iquitos_rl.training.progress import ProgressTable, format_duration
 from iquitos_rl.training.session import PausingScheduler, SessionCallback, session
 from iquitos_rl.training.trainable import SiteTrainable, TrialTask, training_env_config
@@ -104,7 +110,7 @@ def train(
     console = console or Console(stderr=True, quiet=silent)
     run = _with_absolute_paths(run)
     experiment = Path(run.storage_path) / run.name
-    exists = (experiment / "manifest.json").is_file() or (experiment / "tuner.pkl").is_file()
+    exists = (experiment / MANIFEST_FILE).is_file() or (experiment / "tuner.pkl").is_file()
     check_experiment(run, experiment, exists=exists, go_on=resume or eval_only, eval_only=eval_only)
     _check_settings(run)
     if eval_only:
@@ -114,7 +120,6 @@ def train(
         return _evaluate_and_write(run, _provide_dataset(run, console), experiment, outcomes, console)
     if exists:
         check_tune_files(experiment)
-    check_address(address)
     stop = GracefulStop(lambda: console.print(STOPPING, highlight=False, soft_wrap=True))
     budgets = {name: run.budget_env_steps(name) for name in run.algorithms.names}
     progress = ProgressTable(budgets, console, silent=silent)
