@@ -28,7 +28,8 @@ STEPS_PER_YEAR = 8759
 """A year of 8,760 rows gives 8,759 steps."""
 
 PositiveInt = Annotated[int, Field(ge=1)]
-Engine = Literal["citylearn"]
+Engine = Literal["batch", "citylearn"]
+"""What simulates: the batch engine, or CityLearn itself, the reference; the numbers are the same."""
 
 
 class DatasetConfig(StrictModel):
@@ -68,7 +69,7 @@ class WindowConfig(StrictModel):
 class EnvironmentConfig(StrictModel):
     """The training environment, the same for every algorithm of a run."""
 
-    engine: Engine = "citylearn"
+    engine: Engine = "batch"
     observation: Literal["features", "raw"] = "features"
     mask_idle: bool = Field(
         default=True, description="drop requests of empty and full sockets before the feeder"
@@ -137,7 +138,7 @@ class ValidationConfig(StrictModel):
 class EvaluationConfig(StrictModel):
     """The evaluation after training, on a year no agent has seen."""
 
-    engine: Engine = "citylearn"
+    engine: Engine = "batch"
     split: Literal["train", "validation", "test"] = "test"
     year: Annotated[int, Field(ge=0)] = 0
     window: WindowConfig = WindowConfig()
@@ -159,7 +160,7 @@ class ResourceConfig(StrictModel):
         default=0, description="remote samplers; 0 samples in the trial"
     )
     envs_per_runner: PositiveInt = Field(
-        default=1, description="on CityLearn each takes about 0.1 GB per training year of 128 sockets"
+        default=1, description="on engine citylearn each takes 0.1 GB per training year of 128 sockets"
     )
 
     @model_validator(mode="after")

@@ -7,17 +7,20 @@ except ImportError as error:  # its own pins conflict with Ray's, so pip cannot 
         "CityLearn is not installed. Add it with: pip install --no-deps citylearn==3.0.2"
     ) from error
 
-from iquitos_rl.env.citylearn_env import EVChargingEnv
+from iquitos_rl.env.batch import BatchVectorEnv, UnsupportedSchemaError
+from iquitos_rl.env.charging_env import EVChargingEnv
 from iquitos_rl.env.observation import FeatureLayout
 from iquitos_rl.env.registration import ENV_ID, make_env, make_vector_env, register
 from iquitos_rl.env.reward import MultiObjectiveReward, RewardWeights
 
 __all__ = [
     "ENV_ID",
+    "BatchVectorEnv",
     "EVChargingEnv",
     "FeatureLayout",
     "MultiObjectiveReward",
     "RewardWeights",
+    "UnsupportedSchemaError",
     "make_env",
     "make_vector_env",
     "register",

@@ -48,6 +48,7 @@ class CityLearnSite:
     """
 
     def __init__(self, schema: Path, reward_options: Mapping[str, Any], *, raw: bool) -> None:
+        self.schema = schema
         description = json.loads(schema.read_text(encoding="utf-8"))
         first = int(description["simulation_start_time_step"])
         self.rows = int(description["simulation_end_time_step"]) - first + 1

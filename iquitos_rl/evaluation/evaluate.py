@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from iquitos_rl.config.reward import RewardWeights
-from iquitos_rl.config.run import WindowConfig
+from iquitos_rl.config.run import Engine, WindowConfig
 from iquitos_rl.control.controller import Controller
 from iquitos_rl.control.policy import TrainedPolicy
 from iquitos_rl.env import EVChargingEnv, make_env
@@ -53,7 +53,7 @@ class Evaluator:
         dataset: where the years are.
         split: ``train``, ``validation`` or ``test``.
         year: number of the year within the split.
-        engine: what simulates.
+        engine: what simulates: ``"batch"``, or ``"citylearn"``, the reference.
         weights: of the objectives in the score.
 
     Raises:
@@ -66,7 +66,7 @@ class Evaluator:
         *,
         split: str = "test",
         year: int = 0,
-        engine: str = "citylearn",
+        engine: Engine = "batch",
         weights: RewardWeights | None = None,
     ) -> None:
         self.dataset = dataset
@@ -84,7 +84,7 @@ class Evaluator:
         if key not in self._envs:
             self._envs[key] = make_env(
                 self._schema,
-                engine=self.engine,  # type: ignore[arg-type]
+                engine=self.engine,
                 observation=observation,
                 episode_steps=steps,
                 weights=self.weights,
@@ -98,7 +98,8 @@ class Evaluator:
             if self._no_control.closed_form_valid(start):
                 self._references[window] = self._no_control.reference(start, steps)
             else:
-                self._references[window] = rollout_reference(env.site, start, steps)
+                factor = self.dataset.site.unserved_energy_kg_per_kwh
+                self._references[window] = rollout_reference(env.simulator, 0, start, steps, factor)
         return self._references[window]
 
     def evaluate(

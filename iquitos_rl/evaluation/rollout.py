@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from iquitos_rl.control.controller import Controller
-from iquitos_rl.env.citylearn_env import EVChargingEnv
+from iquitos_rl.env.charging_env import EVChargingEnv
 
 __all__ = ["Progress", "Rollout", "rollout"]
 

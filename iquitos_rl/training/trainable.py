@@ -33,7 +33,7 @@ from iquitos_rl.algorithms.policy import Policy, inference_module, save_policy
 from iquitos_rl.config import RunConfig
 from iquitos_rl.control.loading import BEST_POLICY, LATEST_POLICY
 from iquitos_rl.control.policy import TrainedPolicy
-from iquitos_rl.env import ENV_ID, register
+from iquitos_rl.env import ENV_ID, BatchVectorEnv, register
 from iquitos_rl.evaluation import Evaluator
 from iquitos_rl.objectives import NoControlReference
 from iquitos_rl.site import Dataset, load_dataset
@@ -140,7 +140,9 @@ class SiteTrainable(tune.Trainable):
             num_gpus_per_learner=resources.gpus_per_trial,
             seed=run.seed,
             env_steps=self.budget,
+            vectorize_mode="vector_entry_point" if run.environment.engine == "batch" else "sync",
         )
+        config.callbacks(on_environment_created=_separate_streams)
         # With this trial's storage; on its own RLlib would make a folder in the user's home.
         assert config.algo_class is not None
         return config.algo_class(config=config, storage=self._storage)
@@ -292,8 +294,19 @@ def _describe_env_of(
 ) -> tuple[dict[str, object], tuple[spaces.Box, spaces.Box]] | None:
     if runner.env is None:
         return None
-    env = runner.env.unwrapped.envs[0].unwrapped
-    return env.observation_layout, (env.observation_space, env.action_space)
+    vector = runner.env.unwrapped
+    # The batch engine's environments are one; CityLearn's are each an environment of its own.
+    one = vector if isinstance(vector, BatchVectorEnv) else vector.envs[0].unwrapped
+    return one.observation_layout, (vector.single_observation_space, vector.single_action_space)
+
+
+def _separate_streams(*, env_runner: SingleAgentEnvRunner, env: Any, **_: Any) -> None:
+    """Let each runner choose windows of its own; see `iquitos_rl.env.registration`.
+
+    RLlib does not tell a vector environment of our own which runner it is for.
+    """
+    if isinstance(env, BatchVectorEnv):
+        env.seed_stream = env_runner.worker_index
 
 
 def _reseed(runner: SingleAgentEnvRunner, env_steps: int) -> None:

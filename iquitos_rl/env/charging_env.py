@@ -1,10 +1,10 @@
-"""The reference environment: one charging site simulated by CityLearn."""
+"""One charging site as a Gymnasium environment, simulated by CityLearn or by the batch engine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import gymnasium
 import numpy as np
@@ -12,22 +12,21 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from iquitos_rl.config.reward import RewardWeights
+from iquitos_rl.config.run import Engine
+from iquitos_rl.env.batch.engine import BatchEngine
+from iquitos_rl.env.batch.simulator import BatchSimulator
 from iquitos_rl.env.citylearn_site import CityLearnSite
-from iquitos_rl.env.no_control import (
-    rollout_reference,
-    stored_reference,
-    unit_reference,
-    unserved_factor,
-)
-from iquitos_rl.env.observation import FeatureLayout, feature_vector, idle_sockets
+from iquitos_rl.env.citylearn_years import CityLearnYears
+from iquitos_rl.env.episodes import OBSERVATIONS, Observation, RandomStart, Windows, generator, schema_paths
+from iquitos_rl.env.no_control import mean_reference, unit_reference
+from iquitos_rl.env.observation import FeatureLayout
+from iquitos_rl.env.simulator import Simulator
+from iquitos_rl.env.spaces import action_space, observation_space
 from iquitos_rl.objectives import NoControlReference
 
-__all__ = ["EVChargingEnv", "Observation", "RandomStart"]
+__all__ = ["ENGINES", "EVChargingEnv"]
 
-Observation = Literal["features", "raw"]
-RandomStart = Literal["day", "hour"] | None
-
-HOURS_PER_DAY = 24
+ENGINES = get_args(Engine)
 
 
 class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
@@ -38,6 +37,8 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     Vehicles come to sockets, stay some hours and want to leave with a required state of charge. The feeder
     cannot carry all sockets at once; PV is free, import is priced and causes CO2. A controller sets, every
     hour, the power of each socket and of the BESS. The numbers are CityLearn's (3.0.2); a step is one hour.
+    ``engine="batch"`` computes the same numbers some hundred times faster (`BatchVectorEnv`: thousands of
+    times), and refuses a schema with features that it does not model.
 
     ## Action space
 
@@ -114,7 +115,8 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ## Arguments
 
     Args:
-        schema: path of a CityLearn schema, or several (years of one site); years are loaded when first used.
+        schema: path of a CityLearn schema, or several (years of one site).
+        engine: ``"batch"`` or ``"citylearn"``, the reference.
         observation: ``"features"`` or ``"raw"``.
         mask_idle: drop the requests of idle sockets before the feeder is shared.
         episode_steps: length of an episode; to the end of the data if None.
@@ -142,6 +144,7 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self,
         schema: str | Path | Sequence[str | Path],
         *,
+        engine: Engine = "batch",
         observation: Observation = "features",
         mask_idle: bool = True,
         episode_steps: int | None = None,
@@ -151,87 +154,53 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         reference: NoControlReference | Mapping[str, object] | None = None,
         seed_stream: int = 0,
     ) -> None:
-        if observation not in ("features", "raw"):
+        if engine not in ENGINES:
+            raise ValueError(f"engine {engine!r}: expected {' or '.join(map(repr, ENGINES))}")
+        if observation not in OBSERVATIONS:
             raise ValueError(f"observation {observation!r}: expected 'features' or 'raw'")
-        if random_start not in ("day", "hour", None):
-            raise ValueError(f"random_start {random_start!r}: expected 'day', 'hour' or None")
-        paths = [schema] if isinstance(schema, str | Path) else list(schema)
-        if not paths:
-            raise ValueError("no schema given")
-        self.schemas = [Path(path) for path in paths]
-        for path in self.schemas:
-            if not path.is_file():
-                in_dataset = path.parent.name.startswith("year_")
-                where = f" --out {path.absolute().parents[2]}" if in_dataset else ""
-                raise FileNotFoundError(
-                    f"no CityLearn schema at {path}; make one with: iquitos-rl dataset build{where}"
-                )
+        self.schemas = schema_paths(schema)
         self.observation_kind = observation
         self.mask_idle = mask_idle
-        self.random_start = random_start
-        self._weights = weights if isinstance(weights, RewardWeights) else RewardWeights(**(weights or {}))
+        self.simulator: Simulator = (BatchSimulator if engine == "batch" else CityLearnYears)(
+            self.schemas,
+            raw=observation == "raw",
+            weights=weights if isinstance(weights, RewardWeights) else RewardWeights(**(weights or {})),
+            reference=unit_reference(),
+        )
+        self._windows = Windows(self.simulator.rows, episode_steps, random_start, start_step)
+        self.episode_steps = self._windows.steps
         self._seed_stream = seed_stream
-        self._sites: dict[int, CityLearnSite] = {}
-        self._site = self._load(0, unit_reference())
-        rows = self._site.rows
-        self.episode_steps = rows - 1 - start_step if episode_steps is None else episode_steps
-        self._start_step = start_step
-        if not 1 <= self.episode_steps <= rows - 1 - (0 if random_start else start_step):
-            raise ValueError(
-                f"episode_steps {episode_steps} from start_step {start_step}: the data has {rows - 1} steps"
-            )
         if reference is None:
-            reference = NoControlReference.mean([self._year_reference(year) for year in range(len(paths))])
+            reference = mean_reference(self.schemas, lambda: self.simulator)
         elif not isinstance(reference, NoControlReference):
             reference = NoControlReference.from_json(reference)
-        self.reference = reference
-        for site in self._sites.values():
-            site.reward.reference = reference
-        self.layout = FeatureLayout(self._site.socket_names)
-        self._bounds = self.layout.bounds
+        self.simulator.reference = reference
         self._steps = 0
-        self._make_spaces()
+        self._end = 0
+        self.layout = FeatureLayout(self.simulator.socket_names)
+        self.action_space = action_space(self.simulator)
+        self.action_names = (["bess"] if self.has_bess else []) + list(self.simulator.socket_names)
+        self.observation_names = self.simulator.raw_names if observation == "raw" else self.layout.names
+        self.observation_space = observation_space(self.layout, self.observation_names, observation)
 
-    def _load(self, year: int, reference: NoControlReference) -> CityLearnSite:
-        if year not in self._sites:
-            schema = self.schemas[year]
-            reward = {
-                "weights": self._weights,
-                "reference": reference,
-                "unserved_kg_per_kwh": unserved_factor(schema),
-            }
-            site = CityLearnSite(schema, reward, raw=self.observation_kind == "raw")
-            if self._sites and site.socket_names != self._site.socket_names:
-                raise ValueError(f"{schema}: other sockets than {self.schemas[0]}")
-            self._sites[year] = site
-        return self._sites[year]
-
-    def _year_reference(self, year: int) -> NoControlReference:
-        stored = stored_reference(self.schemas[year])
-        if stored is not None:
-            return stored
-        site = self._load(year, unit_reference())
-        return rollout_reference(site, 0, site.rows - 1)
-
-    def _make_spaces(self) -> None:
-        site = self._site
-        socket_low = np.where(site.v2g, -1.0, 0.0)
-        bess = [-1.0] if site.has_bess else []
-        low = np.concatenate([bess, socket_low]).astype(np.float32)
-        self.action_space = spaces.Box(low, np.ones_like(low), dtype=np.float32)
-        self.action_names = (["bess"] if site.has_bess else []) + list(site.socket_names)
-        if self.observation_kind == "raw":
-            self.observation_names = site.raw_names
-            size = len(self.observation_names)
-            self.observation_space = spaces.Box(-np.inf, np.inf, (size,), dtype=np.float32)
-        else:
-            self.observation_names = self.layout.names
-            self.observation_space = spaces.Box(*self._bounds, dtype=np.float32)
+    @property
+    def reference(self) -> NoControlReference:
+        """No-control values that the reward divides by."""
+        return self.simulator.reference
 
     @property
     def site(self) -> CityLearnSite:
-        """The CityLearn district of the present year."""
-        return self._site
+        """The CityLearn district of the present year. Raises AttributeError on the batch engine."""
+        if not isinstance(self.simulator, CityLearnYears):
+            raise AttributeError("the batch engine has no CityLearn district")
+        return self.simulator.site
+
+    @property
+    def engine(self) -> BatchEngine:
+        """The batch engine. Raises AttributeError on CityLearn."""
+        if not isinstance(self.simulator, BatchSimulator):
+            raise AttributeError("this environment runs on CityLearn")
+        return self.simulator.engine
 
     @property
     def observation_layout(self) -> dict[str, object]:
@@ -243,7 +212,7 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     @property
     def has_bess(self) -> bool:
         """Whether action 0 is the BESS."""
-        return self._site.has_bess
+        return self.simulator.has_bess
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -258,47 +227,21 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             ValueError: options outside the data.
         """
         super().reset(seed=seed)
-        if seed is not None and self._seed_stream:
-            self.np_random = np.random.default_rng([seed, self._seed_stream])
+        if seed is not None:
+            self.np_random = generator(seed, self._seed_stream)
         options = options or {}
-        year = int(self.np_random.integers(len(self.schemas)))
-        year = int(options.get("year", year))
-        if not 0 <= year < len(self.schemas):
-            raise ValueError(f"year {year}: there are {len(self.schemas)}")
-        start = int(options.get("start_step", self._choose_start()))
-        self._site = self._load(year, self.reference)
-        if not 0 <= start <= self._site.rows - 1 - self.episode_steps:
-            raise ValueError(
-                f"start_step {start} leaves no room for {self.episode_steps} of {self._site.rows - 1} steps"
-            )
-        self._site.reset(start, self.episode_steps)
+        year, start = self._windows.choose(self.np_random, options.get("year"), options.get("start_step"))
+        self.simulator.reset(year, start, self.episode_steps)
         self._steps = 0
-        self._observe()
-        stored = self._site.bess_stored_kwh(0)
-        return self._observation, {"year": year, "start_step": start, "bess_stored_kwh": stored}
-
-    def _choose_start(self) -> int:
-        if self.random_start is None:
-            return self._start_step
-        latest = self._site.rows - 1 - self.episode_steps
-        if self.random_start == "hour":
-            return int(self.np_random.integers(latest + 1))
-        return int(self.np_random.integers(latest // HOURS_PER_DAY + 1)) * HOURS_PER_DAY
-
-    def _observe(self) -> None:
-        self._sockets = self._site.socket_state()
-        if self.observation_kind == "raw":
-            self._observation = self._site.raw_observation
-        else:
-            self._observation = feature_vector(
-                self._site.site_state(), self._sockets, self._site.scales, self.layout, self._bounds
-            )
+        # Steps from the window's start to the end of the data.
+        self._end = self.simulator.rows[year] - 1 - start
+        stored = self.simulator.bess_stored_kwh()
+        return self.simulator.observe(), {"year": year, "start_step": start, "bess_stored_kwh": stored}
 
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Simulate one hour. Raises ValueError for an action of the wrong length or with a NaN in it."""
-        site = self._site
         request = np.array(action, dtype=np.float64)  # a copy: masking must not change the caller's array
         if request.shape != self.action_space.shape:
             raise ValueError(f"action of shape {request.shape}, expected {self.action_space.shape}")
@@ -306,12 +249,11 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             raise ValueError("action with a value that is not finite")
         np.clip(request, self.action_space.low, self.action_space.high, out=request)
         if self.mask_idle:
-            request[int(site.has_bess) :][idle_sockets(self._sockets)] = 0.0
-        reward = site.step(request)
+            request[int(self.has_bess) :][self.simulator.idle()] = 0.0
+        reward = self.simulator.step(request)
         self._steps += 1
-        terminated = site.start + self._steps == site.rows - 1
+        terminated = self._steps == self._end
         truncated = self._steps == self.episode_steps and not terminated
-        info = site.flows()
-        info["reward_components"] = site.reward.component_dict()
-        self._observe()
-        return self._observation, reward, terminated, truncated, info
+        info = self.simulator.flows()
+        info["reward_components"] = self.simulator.reward_components()
+        return self.simulator.observe(), reward, terminated, truncated, info

@@ -1,0 +1,218 @@
+"""Many CityLearn batteries charged together.
+
+The equations are those of ``citylearn.energy_model.Battery.charge`` and ``StorageDevice._charge``: power
+limited by the state of charge, efficiency by the power, both limits applied twice, square roots of the
+round-trip efficiency each way, capacity lost with use. See docs/engine.md. States are kept in single
+precision, as CityLearn keeps them; what happens within an hour is computed in double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iquitos_rl.env.batch.schema import BatteryParameters, Curve
+
+__all__ = ["BatteryBank", "CurveTable"]
+
+Float = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+Index = NDArray[np.intp]
+Slots = tuple[Index, ...] | Index
+
+SMALLEST = 1e-6
+"""CityLearn divides by nothing smaller than this."""
+
+
+class CurveTable:
+    """Piecewise linear curves, one for each battery (or socket), evaluated for many at once.
+
+    Like CityLearn's batteries, a curve is continued in a straight line beyond its ends; ``clamped`` keeps the
+    value at its ends instead, as CityLearn's chargers do.
+
+    Args:
+        curves: one for each battery.
+        clamped: whether a curve is constant beyond its ends.
+    """
+
+    def __init__(self, curves: Sequence[Curve], *, clamped: bool = False) -> None:
+        distinct = list(dict.fromkeys(curves))
+        number = {curve: i for i, curve in enumerate(distinct)}
+        self.of_battery = np.array([number[curve] for curve in curves], np.intp)
+        self.flat: Float | None = None
+        """Value of each battery's curve, if all of them are constant."""
+        if all(y == curve[0][1] for curve in distinct for _, y in curve):
+            self.flat = np.array([curve[0][1] for curve in curves], float)
+        points = max(len(curve) for curve in distinct)
+        # Padded with infinity, so that counting the points below a value finds its segment in each curve.
+        self._x = np.full((len(distinct), points), np.inf)
+        self._y = np.zeros((len(distinct), points))
+        for i, curve in enumerate(distinct):
+            self._x[i, : len(curve)], self._y[i, : len(curve)] = np.transpose(curve)
+        self._last = np.array([len(curve) - 2 for curve in distinct], np.intp)
+        self._clamped = clamped
+
+    def __call__(self, value: Float, curve: Index) -> Float:
+        """Values of the curves numbered ``curve`` (as in `of_battery`) at ``value``; both of one shape."""
+        below = (self._x[curve] < value[..., None]).sum(axis=-1)
+        segment = np.clip(below - 1, 0, self._last[curve])
+        x0, x1 = self._x[curve, segment], self._x[curve, segment + 1]
+        y0, y1 = self._y[curve, segment], self._y[curve, segment + 1]
+        if self._clamped:
+            value = np.clip(value, x0, x1)
+        return np.asarray(y0 + (y1 - y0) * (value - x0) / (x1 - x0))
+
+
+class BatteryBank:
+    """Batteries in slots of any shape: (environments,) for the BESS, (environments, sockets) for vehicles.
+
+    Args:
+        batteries: all that can be in a slot.
+        shape: of the slots.
+
+    Attributes:
+        soc: state of charge of each slot; 0 in an empty one.
+        capacity_kwh: of the battery in each slot, when new.
+        nominal_kw: its nominal power.
+        has_floor: whether any battery must not be emptied; then an empty slot's state is not 0 after an hour.
+        root: one-way efficiency of the last hour in each slot (CityLearn's `round_trip_efficiency`).
+    """
+
+    def __init__(self, batteries: Sequence[BatteryParameters], shape: tuple[int, ...]) -> None:
+        self._capacity = np.array([b.capacity_kwh for b in batteries], float)
+        self._nominal = np.array([b.nominal_power_kw for b in batteries], float)
+        self._floor = np.array([b.floor_soc for b in batteries], float)
+        self._loss = np.array([b.loss_per_hour for b in batteries], float)
+        self._wear = np.array([b.capacity_loss for b in batteries], float)
+        self._power_curves = CurveTable([b.power_curve for b in batteries])
+        self._efficiency_curves = CurveTable([b.efficiency_curve for b in batteries])
+        self.has_floor = bool(np.any(self._floor > 0))
+        self._has_loss = bool(np.any(self._loss > 0))
+        self._wears = bool(np.any(self._wear > 0))
+        # Constant curves, and no wear: then limits and efficiency do not change, and one pass is two.
+        self._lean = (
+            self._power_curves.flat is not None
+            and self._efficiency_curves.flat is not None
+            and not self._wears
+            and not self.has_floor
+            and bool(np.all(self._capacity > SMALLEST))
+        )
+        self.is_lossless = self._efficiency_curves.flat is not None and np.all(
+            self._efficiency_curves.flat == 1.0
+        )
+        self.soc = np.zeros(shape, np.float32)
+        self.battery = np.zeros(shape, np.intp)
+        self.capacity_kwh = np.zeros(shape)
+        self.nominal_kw = np.zeros(shape)
+        self.root = np.ones(shape)
+        self._inverse_capacity = np.zeros(shape)
+        self._limit_kwh = np.zeros(shape)  # of an hour, where power does not depend on the state of charge
+        self._floor_kwh = np.zeros(shape)
+        self._degraded_kwh = np.zeros(shape)
+        self._start_kwh, self._energy_kwh, self._room_kwh = (np.zeros(shape) for _ in range(3))
+        self._balance = np.zeros(shape, np.float32)
+
+    def put(self, slots: Slots, battery: Index) -> None:
+        """Put new batteries into slots (as indices of arrays of the slots' shape), by number; SOC is kept."""
+        capacity = self._capacity[battery]
+        self.battery[slots] = battery
+        self.capacity_kwh[slots] = capacity
+        self.nominal_kw[slots] = self._nominal[battery]
+        self._inverse_capacity[slots] = 1.0 / np.maximum(capacity, SMALLEST)
+        self._floor_kwh[slots] = self._floor[battery] * capacity
+        self._degraded_kwh[slots] = capacity
+        flat_power, flat_efficiency = self._power_curves.flat, self._efficiency_curves.flat
+        if flat_power is not None:
+            self._limit_kwh[slots] = np.maximum(self._nominal[battery] * flat_power[battery], 0.0)
+        if flat_efficiency is not None:
+            self.root[slots] = flat_efficiency[battery] ** 0.5
+
+    def charge(self, energy_kwh: Float) -> Float32:
+        """Charge batteries as far as they allow, none of them below 0 kWh.
+
+        Args:
+            energy_kwh: what they are offered in this hour.
+
+        Returns:
+            What they took (kWh), before their own losses: CityLearn's ``energy_balance``. Overwritten by the
+            next call.
+        """
+        if not self._lean:
+            return self.exchange(energy_kwh)
+        start, taken, room = self._start_kwh, self._energy_kwh, self._room_kwh
+        np.multiply(self.soc, self.capacity_kwh, out=start)
+        np.subtract(self.capacity_kwh, start, out=room)
+        np.minimum(energy_kwh, self._limit_kwh, out=taken)
+        if not self.is_lossless:
+            np.divide(room, self.root, out=room)
+        np.minimum(taken, room, out=taken)
+        if not self.is_lossless:
+            np.multiply(taken, self.root, out=room)
+            np.add(start, room, out=start)
+        else:
+            np.add(start, taken, out=start)
+        np.multiply(start, self._inverse_capacity, out=self.soc, casting="same_kind")
+        np.copyto(self._balance, taken, casting="same_kind")
+        return self._balance
+
+    def exchange(self, energy_kwh: Float) -> Float32:
+        """Charge (positive) or discharge (negative) batteries as far as they allow; as `charge`."""
+        capacity, floor_kwh = self.capacity_kwh, self._floor_kwh
+        start = np.maximum(floor_kwh, self.soc * capacity)
+        charging = energy_kwh >= 0
+        request = np.abs(energy_kwh)
+        limit = self._power_limit(start)
+        wanted = np.minimum(request, limit)
+        moved = wanted
+        # CityLearn's two passes: the efficiency follows the power, the room in the battery the efficiency.
+        for _ in range(2):
+            self._update_efficiency(moved)
+            room = np.maximum(self._degraded_kwh - start, 0.0) / np.maximum(self.root, SMALLEST)
+            held = np.maximum(start - floor_kwh, 0.0) * self.root
+            moved = np.minimum(wanted, np.where(charging, room, held))
+        end = np.where(
+            charging,
+            np.minimum(start + moved * self.root, capacity),
+            np.maximum(floor_kwh, start - moved / self.root),
+        )
+        np.multiply(end, self._inverse_capacity, out=self.soc, casting="same_kind")
+        delta = end - start
+        balance = np.where(delta >= 0, delta / self.root, delta * self.root)
+        np.copyto(self._balance, balance, casting="same_kind")
+        if self._wears:
+            worn = self._wear[self.battery] * capacity * np.abs(self._balance)
+            worn /= 2 * np.maximum(self._degraded_kwh, SMALLEST)
+            np.maximum(self._degraded_kwh - worn, 0.0, out=self._degraded_kwh)
+        return self._balance
+
+    def _power_limit(self, start_kwh: Float) -> Float:
+        """Most energy (kWh) in or out in this hour, by the state of charge."""
+        if self._power_curves.flat is not None:
+            return self._limit_kwh
+        soc = start_kwh * self._inverse_capacity
+        share = self._power_curves(soc, self._power_curves.of_battery[self.battery])
+        return np.maximum(self.nominal_kw * share, 0.0)
+
+    def _update_efficiency(self, energy_kwh: Float) -> None:
+        """One-way efficiencies of an hour in which this much is moved."""
+        if self._efficiency_curves.flat is not None:
+            return
+        share = np.clip(energy_kwh / np.maximum(self.nominal_kw, SMALLEST), 0.0, 1.0)
+        np.sqrt(
+            self._efficiency_curves(share, self._efficiency_curves.of_battery[self.battery]), out=self.root
+        )
+
+    def held_kwh(self, balance_kwh: Float32) -> Float:
+        """What batteries hold more (or less) after having taken (or given) a balance; same shape."""
+        if self.is_lossless:
+            return balance_kwh.astype(float)
+        return np.where(balance_kwh >= 0, balance_kwh * self.root, balance_kwh / self.root)
+
+    def stand_by(self) -> Float32:
+        """States of charge after the standby losses from this hour to the next."""
+        if not self._has_loss:
+            return self.soc
+        kept = np.clip(self.soc * (1.0 - self._loss[self.battery]), self._floor[self.battery], 1.0)
+        return np.where(self.soc > 0, kept, 0.0).astype(np.float32)

@@ -1,0 +1,420 @@
+"""Many environments of one charging site, stepped in lockstep with CityLearn's numbers.
+
+The engine knows hours, not episodes: `reset` puts environments to hours of years, `step` simulates an hour
+of all of them. Windows, seeds and Gymnasium's interface are in `vector_env`. docs/engine.md has the equations
+and the order of operations within a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iquitos_rl.config.reward import RewardWeights
+from iquitos_rl.config.site import GASOLINE_KG_PER_KWH
+from iquitos_rl.env.batch.battery import BatteryBank
+from iquitos_rl.env.batch.chargers import ChargerBank
+from iquitos_rl.env.batch.features import FeatureWriter
+from iquitos_rl.env.batch.schema import BatteryParameters
+from iquitos_rl.env.batch.years import HOUR_COLUMNS, SiteYears
+from iquitos_rl.env.observation import FULL_SOC
+from iquitos_rl.objectives import (
+    FlowIncrements,
+    NoControlReference,
+    objective_increments,
+    satisfaction,
+    step_reward,
+    unserved_energy_kwh,
+)
+
+__all__ = ["BatchEngine", "Hour"]
+
+Float = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+Index = NDArray[np.intp]
+
+FULL = np.float32(FULL_SOC)
+if FULL < FULL_SOC:
+    FULL = np.nextafter(FULL, np.float32(1))
+"""The lowest SOC in single precision that counts as full."""
+NO_VEHICLE = BatteryParameters(
+    1.0, 1.0, ((0.0, 1.0), (1.0, 1.0)), ((0.0, 1.0), (1.0, 1.0)), 0.0, 0.0, 0.0, 0.0
+)
+
+
+@dataclass
+class Hour:
+    """The hour that has just been simulated; arrays with a leading axis of environments, kWh.
+
+    They are overwritten by the next step, or replaced by it: copy what is to be kept.
+
+    Attributes:
+        row: of each environment in its year.
+        reward: sum of the components.
+        components: weighted, normalised, negative, shape (environments, 5).
+        increments: of the objectives, in their own units, shape (environments, 5).
+        net_kwh: net consumption of the site; below 0 for export.
+        cost_usd, emission_kg: as CityLearn counts them.
+        pv_kwh, load_kwh, price, carbon_intensity: of the tables.
+        bess_kwh: electricity consumption of the BESS, below 0 when it gives.
+        bess_soc: at the end of the hour.
+        sockets_kwh: electricity consumption of the sockets, shape (environments, sockets).
+        sockets_balance_kwh: what vehicle batteries took (before their losses) or gave.
+        sockets_soc: at the end of the hour; 0 without a vehicle.
+        unserved_kwh, shortfall, departures: of the vehicles that left at the end of the hour.
+        storage_loss_kwh: of the BESS and of vehicle-to-grid sockets.
+        day_peak_kw: highest import of the day so far, this hour included.
+    """
+
+    row: Index
+    reward: Float
+    components: Float
+    increments: Float
+    net_kwh: Float32
+    cost_usd: Float32
+    emission_kg: Float32
+    pv_kwh: Float32
+    load_kwh: Float32
+    price: Float32
+    carbon_intensity: Float32
+    bess_kwh: Float32
+    bess_soc: Float32
+    sockets_kwh: Float32
+    sockets_balance_kwh: Float32
+    sockets_soc: Float32
+    unserved_kwh: Float
+    shortfall: Float
+    departures: Index
+    storage_loss_kwh: Float
+    day_peak_kw: Float
+
+
+class BatchEngine:
+    """The district of many environments.
+
+    Args:
+        years: of the site; all must have been built alike but for data and vehicles.
+        environments: how many.
+        raw: `observe` gives CityLearn's own observation instead of features; the years need `YearTables.raw`.
+        mask_idle: drop the requests of sockets without a vehicle that has room, before the feeder is shared.
+        weights: of the objectives.
+        reference: no-control values to divide by.
+        unserved_kg_per_kwh: CO2 of a kWh that a vehicle drives on gasoline instead.
+
+    Attributes:
+        hour: what happened in the hour just simulated; None before.
+        year, row: of each environment: number of its year, and its present hour of it.
+        soc: state of charge at the sockets at the start of the present hour, 0 without a vehicle.
+        occupied, hours_left, required_soc: of the sockets in the present hour.
+        ready: sockets with a vehicle that has room.
+        bess_soc: at the start of the present hour; None without a BESS.
+    """
+
+    def __init__(
+        self,
+        years: SiteYears,
+        environments: int,
+        *,
+        raw: bool = False,
+        mask_idle: bool = True,
+        weights: RewardWeights,
+        reference: NoControlReference,
+        unserved_kg_per_kwh: float = GASOLINE_KG_PER_KWH,
+    ) -> None:
+        self.years = years
+        self.environments = environments
+        self.mask_idle = mask_idle
+        self.weights = weights
+        self.reference = reference
+        self.unserved_kg_per_kwh = unserved_kg_per_kwh
+        site = years.parameters[0]
+        self.has_bess = site.bess is not None
+        self.chargers = ChargerBank(site.chargers, site.limit_kw, site.phases, environments)
+        self._discharges = bool(self.chargers.may_discharge.any())
+        sockets = len(site.chargers)
+        shape = (environments, sockets)
+        # The vehicles of all years, one after the other; a year's vehicle v is number `_first_vehicle` + v.
+        counts = [len(p.vehicles) for p in years.parameters]
+        self._first_vehicle = np.cumsum([0, *counts])[:-1]
+        vehicles = [v for p in years.parameters for v in p.vehicles.values()]
+        self.vehicles = BatteryBank(vehicles or [NO_VEHICLE], shape)
+        self._one_each, self._vehicle_of_socket = self._vehicles_of_sockets()
+        self.bess = BatteryBank([site.bess], (environments,)) if site.bess else None
+        if self.bess is not None:
+            everywhere = np.arange(environments)
+            self.bess.put(everywhere, np.zeros(environments, np.intp))
+        self.year = np.zeros(environments, np.intp)
+        self.row = np.zeros(environments, np.intp)
+        self._table_row = np.zeros(environments, np.intp)
+        self._last_row = np.zeros(environments, np.intp)
+        self._rows_of_year = years.rows
+        self.occupied = np.zeros(shape, bool)
+        self.ready = np.zeros(shape, bool)
+        self._departing = np.zeros(shape, bool)
+        self.hours_left, self.required_soc = (np.zeros(shape, np.float32) for _ in range(2))
+        self._next_soc: Float32 = np.zeros(shape, np.float32)
+        self._stays = np.zeros(shape, bool)
+        self._request = np.zeros(shape)
+        self._hours = np.zeros((environments, len(HOUR_COLUMNS)), np.float32)
+        self.day_peak_kw = np.zeros(environments)
+        self.previous_net_kwh: Float32 = np.zeros(environments, np.float32)
+        self._bess_before_kwh = np.zeros(environments)
+        self._zero = np.zeros(environments)
+        self._nothing: Float32 = np.zeros(environments, np.float32)
+        self.hour: Hour | None = None
+        self.features = FeatureWriter(years, environments)
+
+    def _vehicles_of_sockets(self) -> tuple[bool, Index]:
+        """Whether each socket serves one vehicle in each year, and which: shape (years, sockets)."""
+        years = self.years
+        first = np.zeros((len(years.parameters), len(years.socket_names)), np.intp)
+        one_each = True
+        for number, (start, p) in enumerate(zip(years.first_row, years.parameters, strict=True)):
+            table = years.tables.vehicle[start : start + p.rows]
+            highest = table.max(axis=0)
+            lowest = np.where(table >= 0, table, highest).min(axis=0)
+            one_each &= bool(np.all(lowest == highest))
+            first[number] = np.maximum(highest, 0) + self._first_vehicle[number]
+        return one_each, first
+
+    @property
+    def raw_names(self) -> list[str]:
+        """Names of CityLearn's own observations."""
+        raise NotImplementedError
+
+    @property
+    def may_discharge(self) -> NDArray[np.bool_]:
+        """Which sockets can give power back, shape (sockets,)."""
+        return self.chargers.may_discharge
+
+    @property
+    def soc(self) -> Float32:
+        """State of charge at the sockets at the start of the present hour, 0 without a vehicle."""
+        return self.vehicles.soc
+
+    @property
+    def bess_soc(self) -> Float32 | None:
+        """State of charge of the BESS at the start of the present hour; None without one."""
+        return None if self.bess is None else self.bess.soc
+
+    @property
+    def bess_stored_kwh(self) -> Float:
+        """Energy in the BESS at the start of the present hour; zeros without one."""
+        return self._zero if self.bess is None else self.bess.soc * self.bess.capacity_kwh
+
+    @property
+    def bess_end_kwh(self) -> Float:
+        """Energy in the BESS at the end of the hour just simulated; zeros without one."""
+        if self.bess is None or self.hour is None:
+            return self._zero
+        return self.hour.bess_soc * self.bess.capacity_kwh
+
+    @property
+    def at_end(self) -> NDArray[np.bool_]:
+        """Environments that have reached the last row of their data: there is nothing more to simulate."""
+        return self.row >= self._last_row
+
+    def reset(self, environments: Index, year: Index, row: Index) -> None:
+        """Put environments to hours of years.
+
+        Raises:
+            ValueError: a year or an hour that the data does not have.
+        """
+        if np.any((year < 0) | (year >= len(self.years.parameters))):
+            raise ValueError(f"year {year}: there are {len(self.years.parameters)}")
+        if np.any((row < 0) | (row >= self._rows_of_year[year] - 1)):
+            raise ValueError(f"row {row}: the data has {self._rows_of_year[year]} rows")
+        self.year[environments] = year
+        self.row[environments] = row
+        self._last_row[environments] = self._rows_of_year[year] - 1
+        self._table_row[environments] = self.years.first_row[year] + row
+        tables = self.years.tables
+        at = self._table_row[environments]
+        slots = np.ix_(environments, np.arange(len(self.years.socket_names)))
+        numbers = self._vehicle_of_socket[year]
+        if not self._one_each:
+            here = tables.vehicle[at]
+            numbers = np.where(here >= 0, here + self._first_vehicle[year][:, None], numbers)
+        self.vehicles.put(slots, numbers)
+        self.vehicles.soc[environments] = tables.start_soc[at]
+        if self.bess is not None:
+            # In double precision, as CityLearn hands it to the reward function.
+            initial = self.years.parameters[0].bess.initial_soc  # type: ignore[union-attr]
+            self.bess.put(environments, np.zeros(len(environments), np.intp))
+            self.bess.soc[environments] = initial
+            self._bess_before_kwh[environments] = initial * self.bess.capacity_kwh[environments]
+        self.day_peak_kw[environments] = 0.0
+        self.previous_net_kwh[environments] = 0.0
+        self.features.start_year(environments, year)
+        self.features.set_capacities(self.vehicles.capacity_kwh)
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """What the tables say of the present hour."""
+        tables, rows = self.years.tables, self._table_row
+        tables.hours.take(rows, axis=0, out=self._hours, mode="clip")
+        tables.occupied.take(rows, axis=0, out=self.occupied, mode="clip")
+        tables.departing.take(rows, axis=0, out=self._departing, mode="clip")
+        tables.hours_left.take(rows, axis=0, out=self.hours_left, mode="clip")
+        tables.required_soc.take(rows, axis=0, out=self.required_soc, mode="clip")
+        np.less(self.vehicles.soc, FULL, out=self.ready)
+        np.logical_and(self.ready, self.occupied, out=self.ready)
+
+    def observe(self) -> Float32:
+        """The ``features`` observation of the present hour, shape (environments, features); overwritten."""
+        new_day = self._hours[:, 4] == 0
+        peak = np.where(new_day, 0.0, self.day_peak_kw)
+        return self.features.write(
+            self._table_row,
+            self.occupied,
+            self.hours_left,
+            self.required_soc,
+            self.vehicles.soc,
+            self.ready,
+            self.bess_soc,
+            self.previous_net_kwh,
+            peak,
+        )
+
+    def step(self, action: NDArray[np.floating[Any]]) -> Hour:
+        """Simulate the present hour of all environments, and go to the next.
+
+        Args:
+            action: within the bounds of the site, shape (environments, actions): the BESS first, if any.
+        """
+        load, pv, price, carbon, clock = self._hours.T.copy()
+        request = self._request
+        np.copyto(request, action[:, int(self.has_bess) :])
+        if self.mask_idle:
+            np.multiply(request, self.ready, out=request)
+        offered = self.chargers.offer(request)
+        if not self.mask_idle:
+            np.multiply(offered, self.occupied, out=offered)
+        vehicles = self.vehicles
+        balance = vehicles.exchange(offered) if self._discharges else vehicles.charge(offered)
+        if vehicles.has_floor:
+            np.multiply(vehicles.soc, self.occupied, out=vehicles.soc)
+        sockets_kwh = self.chargers.drawn_kwh(balance)
+        drawn = sockets_kwh.sum(axis=1)
+        if self.bess is None:
+            bess_kwh = bess_soc = self._nothing
+        else:
+            bess_kwh = self.bess.exchange(
+                np.multiply(action[:, 0], self.bess.nominal_kw, dtype=np.float64)
+            ).copy()
+            bess_soc = self.bess.soc.copy()
+        net = load + bess_kwh - pv + drawn
+        imported = np.maximum(net, np.float32(0))
+        leaving = self._departures()
+        losses = self._storage_losses(bess_kwh, bess_soc, sockets_kwh, balance)
+        peak = np.where(clock == 0, 0.0, self.day_peak_kw)
+        day_peak = np.maximum(peak, imported)
+        increments = objective_increments(
+            FlowIncrements(
+                grid_import_kwh=imported,
+                grid_export_kwh=np.maximum(-net, np.float32(0)),
+                storage_loss_kwh=losses,
+                unserved_kwh=leaving[0],
+                shortfall=leaving[1],
+                peak_rise_kw=day_peak - peak,
+                carbon_intensity_kg_per_kwh=carbon,
+                price_usd_per_kwh=price,
+                unserved_kg_per_kwh=self.unserved_kg_per_kwh,
+            )
+        )
+        components = step_reward(increments, self.reference, self.weights)
+        self.hour = Hour(
+            row=self.row.copy(),
+            reward=components.sum(axis=1),
+            components=components,
+            increments=increments,
+            net_kwh=net,
+            cost_usd=imported * price,
+            emission_kg=np.maximum(np.float32(0), net * carbon),
+            pv_kwh=pv,
+            load_kwh=load,
+            price=price,
+            carbon_intensity=carbon,
+            bess_kwh=bess_kwh,
+            bess_soc=bess_soc,
+            sockets_kwh=sockets_kwh,
+            sockets_balance_kwh=balance,
+            sockets_soc=vehicles.soc,
+            unserved_kwh=leaving[0],
+            shortfall=leaving[1],
+            departures=leaving[2],
+            storage_loss_kwh=losses,
+            day_peak_kw=day_peak,
+        )
+        self.day_peak_kw = day_peak
+        self.previous_net_kwh = net
+        self._advance()
+        return self.hour
+
+    def _departures(self) -> tuple[Float, Float, Index]:
+        """Unserved energy (kWh), shortfall of satisfaction, and number of the vehicles that leave now."""
+        environments = self.environments
+        environment, socket = np.nonzero(self._departing)
+        if not len(environment):
+            return self._zero, self._zero, np.zeros(environments, np.intp)
+        soc = self.vehicles.soc[environment, socket]
+        required = self.required_soc[environment, socket]
+        capacity = self.vehicles.capacity_kwh[environment, socket]
+        unserved = unserved_energy_kwh(soc, required, capacity)
+        shortfall = 1.0 - satisfaction(soc, required)
+        return (
+            np.bincount(environment, weights=unserved, minlength=environments).astype(float),
+            np.bincount(environment, weights=shortfall, minlength=environments).astype(float),
+            np.bincount(environment, minlength=environments).astype(np.intp),
+        )
+
+    def _storage_losses(
+        self, bess_kwh: Float32, bess_soc: Float32, sockets_kwh: Float32, balance: Float32
+    ) -> Float:
+        losses: Float = self._zero
+        if self.bess is not None:
+            after = bess_soc * self.bess.capacity_kwh
+            losses = bess_kwh - (after - self._bess_before_kwh)
+            self._bess_before_kwh = after
+        if self._discharges:
+            lost = (sockets_kwh - self.vehicles.held_kwh(balance)) * self.occupied
+            losses = losses + lost[:, self.chargers.may_discharge].sum(axis=1)
+        return losses
+
+    def _advance(self) -> None:
+        """Go to the next hour: standby losses, departures and arrivals."""
+        vehicles, after = self.vehicles, self.vehicles.soc
+        np.add(self.row, 1, out=self.row)
+        np.add(self._table_row, 1, out=self._table_row)
+        soc = self._next_soc
+        self.years.tables.new_soc.take(self._table_row, axis=0, out=soc, mode="clip")
+        np.isnan(soc, out=self._stays)
+        np.copyto(soc, vehicles.stand_by(), where=self._stays)
+        ended = np.flatnonzero(self.row == self._last_row)
+        if len(ended):
+            self._keep_last(ended, soc, after)
+        vehicles.soc, self._next_soc = soc, after
+        if not self._one_each:
+            self._change_vehicles()
+        if self.bess is not None:
+            bess_soc = self.bess.stand_by().copy()
+            bess_soc[ended] = self.bess.soc[ended]
+            self.bess.soc = bess_soc
+        self._look_up()
+
+    def _keep_last(self, ended: Index, soc: Float32, after: Float32) -> None:
+        """CityLearn does not advance on its data's last transition: vehicles are as the hour left them."""
+        staying = self.occupied[ended] & self.years.tables.occupied[self._table_row[ended]]
+        soc[ended] = np.where(staying, after[ended], soc[ended])
+
+    def _change_vehicles(self) -> None:
+        """Put arriving vehicles into the sockets that several vehicles use."""
+        here = self.years.tables.vehicle[self._table_row]
+        numbers = here + self._first_vehicle[self.year][:, None]
+        slots = np.nonzero((here >= 0) & (numbers != self.vehicles.battery))
+        if len(slots[0]):
+            self.vehicles.put(slots, numbers[slots])
+            self.features.set_capacities(self.vehicles.capacity_kwh)

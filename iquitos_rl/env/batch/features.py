@@ -1,0 +1,130 @@
+"""The ``features`` observation of many environments, written into one array that is used again and again.
+
+The values are those of `iquitos_rl.env.observation.feature_vector`, in single precision. What does not depend
+on actions comes from the years' tables; the ratings never change and are written once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iquitos_rl.env.batch.years import SiteYears
+from iquitos_rl.env.observation import (
+    LAXITY_SCALE_HOURS,
+    SITE_FEATURES,
+    SOCKET_FEATURES,
+    STAY_SCALE_HOURS,
+    FeatureLayout,
+)
+
+__all__ = ["FeatureWriter"]
+
+Float32 = NDArray[np.float32]
+SITE = list(SITE_FEATURES)
+SOCKET = list(SOCKET_FEATURES)
+
+
+class FeatureWriter:
+    """Writes observations.
+
+    Args:
+        years: of the site.
+        environments: number of environments.
+    """
+
+    def __init__(self, years: SiteYears, environments: int) -> None:
+        self.layout = FeatureLayout(years.socket_names)
+        sockets = len(years.socket_names)
+        self._site_features = years.tables.site_features
+        scales = years.scales
+        rated = scales[0].rated_power_kw
+        self._rated = rated.astype(np.float32)
+        self._hours_per_kwh = (1.0 / (rated * LAXITY_SCALE_HOURS)).astype(np.float32)
+        self._kwh_per_soc_of_kwh = (1.0 / scales[0].charger_efficiency).astype(np.float32)
+        self._limit_kw = np.float32(scales[0].feeder_limit_kw)
+        feeder = np.array([s.feeder_kw for s in scales])
+        self._per_feeder_of_year = np.where(feeder > 0, 0.25 / np.where(feeder > 0, feeder, 1.0), 0.0)
+        self._per_net_of_year = 1.0 / np.array([s.net_kw for s in scales])
+        largest = np.array([s.largest_battery_kwh for s in scales])
+        self._per_battery_of_year = np.where(largest > 0, 1.0 / np.where(largest > 0, largest, 1.0), 0.0)
+        self._per_feeder, self._per_net = (np.zeros(environments, np.float32) for _ in range(2))
+        self._per_battery = np.zeros((environments, 1), np.float32)
+        self._socket_kwh = np.zeros((environments, sockets), np.float32)
+        self.observation = np.zeros((environments, self.layout.size), np.float32)
+        """The observations, overwritten by each `write`."""
+        self._site = self.observation[:, self.layout.site_slice]
+        # One view of shape (environments, sockets) for each feature of a socket.
+        blocks = self.observation[:, self.layout.sockets_slice]
+        view = blocks.reshape(environments, sockets, self.layout.socket_feature_count, copy=False)
+        self._socket = {name: view[:, :, k] for k, name in enumerate(SOCKET)}
+        highest = rated.max()
+        self._socket["rated_power"][:] = rated / highest if highest > 0 else 0.0
+        self._gap, self._needed, self._spare = (np.zeros_like(self._socket_kwh) for _ in range(3))
+        low, high = self.layout.bounds
+        self._low, self._high = low[: len(SITE)], high[: len(SITE)]
+
+    def start_year(self, environments: NDArray[np.intp], year: NDArray[np.intp]) -> None:
+        """Take the scales of the years that environments begin."""
+        self._per_feeder[environments] = self._per_feeder_of_year[year]
+        self._per_net[environments] = self._per_net_of_year[year]
+        self._per_battery[environments, 0] = self._per_battery_of_year[year]
+
+    def set_capacities(self, capacity_kwh: NDArray[np.float64]) -> None:
+        """Take the batteries at the sockets, shape (environments, sockets)."""
+        np.multiply(capacity_kwh, self._kwh_per_soc_of_kwh, out=self._socket_kwh, casting="same_kind")
+
+    def write(
+        self,
+        rows: NDArray[np.intp],
+        occupied: NDArray[np.bool_],
+        hours_left: Float32,
+        required_soc: Float32,
+        soc: Float32,
+        ready: NDArray[np.bool_],
+        bess_soc: Float32 | None,
+        previous_net_kwh: Float32,
+        day_peak_kw: NDArray[np.float64],
+    ) -> Float32:
+        """Write the observations of the present hour.
+
+        Args:
+            rows: of the years' tables, shape (environments,).
+            occupied, hours_left, required_soc, soc, ready: of the sockets, shape (environments, sockets).
+            bess_soc: None without a BESS; shape (environments,), like the others.
+            previous_net_kwh: of the hour before; 0 at the start of an episode.
+            day_peak_kw: of the day so far.
+        """
+        gap, needed, spare, socket = self._gap, self._needed, self._spare, self._socket
+        np.subtract(required_soc, soc, out=gap)
+        np.maximum(gap, 0.0, out=gap)
+        np.multiply(gap, self._socket_kwh, out=needed)
+        socket["occupied"][:] = occupied
+        socket["soc"][:] = soc
+        socket["soc_gap"][:] = gap
+        np.multiply(needed, self._per_battery, out=spare)
+        np.minimum(spare, 2.0, out=socket["energy_needed"])
+        np.multiply(hours_left, 1.0 / STAY_SCALE_HOURS, out=spare)
+        np.minimum(spare, 1.0, out=socket["hours_to_departure"])
+        np.multiply(hours_left, 1.0 / LAXITY_SCALE_HOURS, out=spare)
+        np.multiply(needed, self._hours_per_kwh, out=gap)
+        np.subtract(spare, gap, out=spare)
+        np.maximum(spare, -1.0, out=spare)
+        np.minimum(spare, 1.0, out=socket["laxity"])
+        site = self._site
+        self._site_features.take(rows, axis=0, out=site, mode="clip")
+        if bess_soc is not None:
+            site[:, BESS_SOC] = bess_soc
+        np.multiply(previous_net_kwh, self._per_net, out=site[:, PREVIOUS_NET])
+        np.multiply(day_peak_kw, self._per_net, out=site[:, DAY_PEAK], casting="same_kind")
+        active_kw = np.where(ready, self._rated, np.float32(0)).sum(axis=1)
+        np.divide(self._limit_kw, np.maximum(active_kw, np.float32(1e-9)), out=site[:, FEEDER_SHARE])
+        np.multiply(needed.sum(axis=1), self._per_feeder, out=site[:, ENERGY_NEEDED])
+        np.clip(site, self._low, self._high, out=site)
+        return self.observation
+
+
+BESS_SOC, PREVIOUS_NET, DAY_PEAK, FEEDER_SHARE, ENERGY_NEEDED = (
+    SITE.index(name)
+    for name in ("bess_soc", "previous_net_consumption", "day_peak", "feeder_share", "energy_needed")
+)

@@ -1,0 +1,287 @@
+"""Many environments of one site as one Gymnasium vector environment, stepped by the batch engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from iquitos_rl.config.reward import RewardWeights
+from iquitos_rl.env.batch.engine import BatchEngine
+from iquitos_rl.env.batch.flows import hourly_flows
+from iquitos_rl.env.batch.simulator import BatchSimulator
+from iquitos_rl.env.batch.years import load_years
+from iquitos_rl.env.episodes import OBSERVATIONS, Observation, RandomStart, Windows, generator, schema_paths
+from iquitos_rl.env.no_control import mean_reference, unit_reference, unserved_factor
+from iquitos_rl.env.observation import FeatureLayout
+from iquitos_rl.env.spaces import action_space, observation_space
+from iquitos_rl.objectives import OBJECTIVES, NoControlReference
+
+__all__ = ["BatchVectorEnv"]
+
+WINDOW_OPTIONS = ("year", "start_step")
+AUTORESET_MODES = {mode.name.lower(): mode for mode in AutoresetMode}
+Array = NDArray[Any]
+Step = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+
+
+class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]):
+    """``num_envs`` environments of one site in lockstep: `EVChargingEnv`, but for all at once.
+
+    Environment i of a vector with seed s goes through the same windows, and with the same actions has the
+    same trajectory, as environment 0 of a vector with seed s + i, and as an `EVChargingEnv` with that seed.
+
+    What happens at the end of an episode is ``autoreset_mode``, as Gymnasium defines it:
+
+    - ``next_step`` (RLlib's and Gymnasium's default): the step returns the last observation of the episode;
+      the next one ignores this environment's action and returns the first observation of a new episode, with
+      reward 0.
+    - ``same_step``: the step returns the first observation of a new episode; ``infos["final_obs"]`` holds the
+      last one of each episode that ended, and ``infos["final_info"]`` its infos.
+    - ``disabled``: the caller resets, with ``reset(options={"reset_mask": mask})``.
+
+    Args:
+        schema: path of a CityLearn schema, or several years of one site.
+        num_envs: how many environments.
+        observation: ``"features"`` or ``"raw"``.
+        mask_idle: drop the requests of idle sockets before the feeder is shared.
+        episode_steps: length of an episode; to the end of the data if None.
+        random_start: ``"day"``, ``"hour"``, or None for ``start_step``.
+        start_step: first row, without a random start.
+        weights: of the objectives; `RewardWeights`' defaults if None.
+        reference: no-control values to divide by, or their JSON form; those stored beside the schemas (mean
+            over them) if None.
+        seed_stream: vectors with equal seeds and different streams choose different windows.
+        autoreset_mode: see above.
+        flows: put each hour's flows and reward components into ``infos``, as `EVChargingEnv` does.
+        copy: return a new array of observations in every step, instead of one that the next step overwrites.
+
+    Raises:
+        FileNotFoundError: a schema that is not there.
+        UnsupportedSchemaError: a site with features that the engine does not model.
+        ValueError: arguments that contradict each other or the data.
+    """
+
+    def __init__(
+        self,
+        schema: str | Path | Sequence[str | Path],
+        num_envs: int,
+        *,
+        observation: Observation = "features",
+        mask_idle: bool = True,
+        episode_steps: int | None = None,
+        random_start: RandomStart = None,
+        start_step: int = 0,
+        weights: RewardWeights | Mapping[str, float] | None = None,
+        reference: NoControlReference | Mapping[str, object] | None = None,
+        seed_stream: int = 0,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        flows: bool = False,
+        copy: bool = True,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs {num_envs}: expected at least 1")
+        if observation not in OBSERVATIONS:
+            raise ValueError(f"observation {observation!r}: expected 'features' or 'raw'")
+        self.num_envs = num_envs
+        self.schemas = schema_paths(schema)
+        self.observation_kind = observation
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": []}
+        self.seed_stream = seed_stream
+        weights = weights if isinstance(weights, RewardWeights) else RewardWeights(**(weights or {}))
+        years = load_years(self.schemas, raw=observation == "raw")
+        self._windows = Windows(years.rows.tolist(), episode_steps, random_start, start_step)
+        self.episode_steps = self._windows.steps
+        self.reference = self._find_reference(reference, weights)
+        self.engine = BatchEngine(
+            years,
+            num_envs,
+            raw=observation == "raw",
+            mask_idle=mask_idle,
+            weights=weights,
+            reference=self.reference,
+            unserved_kg_per_kwh=unserved_factor(self.schemas[0]),
+        )
+        self._flows = flows
+        self._copy = copy
+        self.layout = FeatureLayout(years.socket_names)
+        self.has_bess = years.has_bess
+        self.action_names = (["bess"] if self.has_bess else []) + list(years.socket_names)
+        self.observation_names = self.engine.raw_names if observation == "raw" else self.layout.names
+        self.single_action_space = action_space(self.engine)
+        self.single_observation_space = observation_space(self.layout, self.observation_names, observation)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._low, self._high = self.single_action_space.low, self.single_action_space.high
+        self._action = np.zeros((num_envs, len(self.action_names)))
+        self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._steps = np.zeros(num_envs, np.intp)
+        self._ended = np.zeros(num_envs, bool)
+
+    def _find_reference(
+        self, reference: NoControlReference | Mapping[str, object] | None, weights: RewardWeights
+    ) -> NoControlReference:
+        if isinstance(reference, NoControlReference):
+            return reference
+        if reference is not None:
+            return NoControlReference.from_json(reference)
+        return mean_reference(
+            self.schemas,
+            lambda: BatchSimulator(self.schemas, raw=False, weights=weights, reference=unit_reference()),
+        )
+
+    @property
+    def observation_layout(self) -> dict[str, object]:
+        """Names of what the observation holds, in its order, as plain values."""
+        if self.observation_kind == "raw":
+            return {"names": list(self.observation_names)}
+        return self.layout.to_json()
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start episodes.
+
+        Args:
+            seed: environment i is seeded with ``seed`` + i, or with ``seed[i]``; None goes on with the
+                generators there are.
+            options: ``year`` and ``start_step`` (one for all, or one for each) override the choice of
+                windows; ``reset_mask`` (bool, shape (num_envs,)) names the environments to reset, all if left
+                out.
+
+        Raises:
+            ValueError: options outside the data, or of the wrong shape.
+        """
+        options = dict(options or {})
+        mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, bool)))
+        if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
+            raise ValueError(f"reset_mask: expected {self.num_envs} flags, at least one of them set")
+        self._seed(seed, mask)
+        infos = self._begin(np.flatnonzero(mask), options)
+        return self._observation(), infos
+
+    def _seed(self, seed: int | Sequence[int | None] | None, mask: NDArray[np.bool_]) -> None:
+        if isinstance(seed, int | np.integer):
+            seeds: list[int | None] = [int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = [None] * self.num_envs if seed is None else list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments")
+        for i in np.flatnonzero(mask).tolist():
+            value = seeds[i]
+            if value is not None:
+                self._generators[i] = generator(value, self.seed_stream)
+            elif self._generators[i] is None:
+                self._generators[i] = np.random.default_rng()
+
+    def _begin(self, environments: NDArray[np.intp], options: Mapping[str, Any]) -> dict[str, Any]:
+        """Start new episodes in some environments; returns their infos."""
+        years, starts = np.zeros(self.num_envs, np.intp), np.zeros(self.num_envs, np.intp)
+        given = [name for name in WINDOW_OPTIONS if name in options]
+        chosen = {name: np.broadcast_to(options[name], (self.num_envs,)) for name in given}
+        for i in environments.tolist():
+            random = self._generators[i]
+            assert random is not None
+            window = {name: int(values[i]) for name, values in chosen.items()}
+            years[i], starts[i] = self._windows.choose(random, window.get("year"), window.get("start_step"))
+        self.engine.reset(environments, years[environments], starts[environments])
+        self._steps[environments] = 0
+        self._ended[environments] = False
+        mask = np.zeros(self.num_envs, bool)
+        mask[environments] = True
+        stored = np.where(mask, self.engine.bess_stored_kwh, 0.0)
+        return _infos({"year": years, "start_step": starts, "bess_stored_kwh": stored}, mask)
+
+    def _observation(self) -> NDArray[np.float32]:
+        observation = self.engine.observe()
+        return observation.copy() if self._copy else observation
+
+    def step(self, actions: NDArray[np.float32]) -> Step:
+        """Simulate one hour of every environment.
+
+        Raises:
+            ValueError: actions of the wrong shape, or with a value that is not finite.
+            RuntimeError: with ``autoreset_mode="disabled"``, an episode has ended and was not reset.
+        """
+        action = self._action
+        actions = np.asarray(actions)
+        if actions.shape != action.shape:
+            raise ValueError(f"actions of shape {actions.shape}, expected {action.shape}")
+        if not math.isfinite(actions.sum()):  # cheaper than looking at each of them
+            raise ValueError("actions with a value that is not finite")
+        np.maximum(actions, self._low, out=action)
+        np.minimum(action, self._high, out=action)
+        waiting = np.flatnonzero(self._ended)
+        if len(waiting) and self.autoreset_mode is AutoresetMode.DISABLED:
+            raise RuntimeError(f"episodes have ended in environments {waiting.tolist()}: reset them first")
+        # Environments that wait for their reset are stepped along, and then reset: that hour is not seen.
+        hour = self.engine.step(action)
+        self._steps += 1
+        terminated = self.engine.at_end
+        truncated = (self._steps == self.episode_steps) & ~terminated
+        rewards = hour.reward
+        infos = self._step_infos() if self._flows else {}
+        if len(waiting):
+            infos = _without(infos, waiting) | self._begin(waiting, {})
+            rewards[waiting] = 0.0
+            terminated[waiting] = truncated[waiting] = False
+        self._ended = terminated | truncated
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and self._ended.any():
+            infos |= self._final(infos)
+        return self._observation(), rewards, terminated, truncated, infos
+
+    def _step_infos(self) -> dict[str, Any]:
+        hour = self.engine.hour
+        assert hour is not None
+        everyone = np.ones(self.num_envs, bool)
+        components: dict[str, Array] = dict(zip(OBJECTIVES, hour.components.T, strict=True))
+        infos: dict[str, Any] = _infos(hourly_flows(self.engine), everyone)
+        infos["reward_components"] = _infos(components, everyone)
+        infos["_reward_components"] = everyone
+        return infos
+
+    def _final(self, infos: Mapping[str, Any]) -> dict[str, Any]:
+        """The last observations and infos of the episodes that have ended, which begin anew at once."""
+        ended = self._ended.copy()
+        last = np.full(self.num_envs, None, object)
+        observation = self.engine.observe()
+        for i in np.flatnonzero(ended):
+            last[i] = observation[i].copy()
+        final: dict[str, Any] = {"final_obs": last, "_final_obs": ended}
+        if infos:
+            final |= {"final_info": _without(infos, np.flatnonzero(~ended)), "_final_info": ended}
+        return final | self._begin(np.flatnonzero(ended), {})
+
+
+def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    if isinstance(mode, AutoresetMode):
+        return mode
+    if mode not in AUTORESET_MODES:
+        raise ValueError(f"autoreset_mode {mode!r}: expected one of {', '.join(AUTORESET_MODES)}")
+    return AUTORESET_MODES[mode]
+
+
+def _infos(values: Mapping[str, Array], mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Gymnasium's form: each array with a mask of the environments that it is about."""
+    return dict(values) | {f"_{name}": mask for name in values}
+
+
+def _without(infos: Mapping[str, Any], environments: NDArray[np.intp]) -> dict[str, Any]:
+    """Infos that are no longer about some environments."""
+    kept: dict[str, Any] = {}
+    for name, value in infos.items():
+        if isinstance(value, Mapping):
+            kept[name] = _without(value, environments)
+        elif name.startswith("_"):
+            kept[name] = value.copy()
+            kept[name][environments] = False
+        else:
+            kept[name] = value
+    return kept
