@@ -41,7 +41,7 @@ lint: $(READY) ## check style, format and types
 	"$(VENV)/bin/mypy"
 
 bench: $(READY) ## measure simulation speed
-	"$(VENV)/bin/python" experiments/bench_citylearn.py
+	"$(VENV)/bin/iquitos-rl" bench engine
 
 # Never runs/, outputs/ or datasets/: those are your results and your data.
 clean: ## remove the virtual environment, caches and build leftovers (never runs/, outputs/, datasets/)

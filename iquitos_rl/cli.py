@@ -38,6 +38,8 @@ app = typer.Typer(
 )
 dataset_app = typer.Typer(help="Make, check and describe the data of a site.", no_args_is_help=True)
 app.add_typer(dataset_app, name="dataset")
+bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 out = Console(width=None if sys.stdout.isatty() else WIDTH)
 err = Console(stderr=True)
@@ -336,6 +338,30 @@ def compare(
         _print_json(rows)
     else:
         out.print(comparison_table(rows, demonstration=any(r.get("demonstration") for r in results)))
+
+
+@bench_app.callback()
+def bench() -> None:
+    """Measure speed on this machine."""
+
+
+@bench_app.command("engine")
+def bench_engine(
+    site: Annotated[Path, typer.Option(help="YAML of the site.")] = DEFAULT_SITE,
+    repeats: Annotated[int, typer.Option(help="Measurements; their median counts.", min=1)] = 3,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Environment steps a second: CityLearn, and the batch engine for 1 to 1,024 environments."""
+    config = load_site(site, overrides or ())
+    from iquitos_rl.bench import bench_engine as measure
+    from iquitos_rl.bench import engine_table
+
+    result = measure(config, repeats=repeats, say=lambda text: err.print(text, highlight=False))
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        out.print(engine_table(result))
 
 
 @app.command()

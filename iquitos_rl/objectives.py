@@ -23,6 +23,7 @@ __all__ = [
     "NoControlReference",
     "objective_increments",
     "peak_rise_kw",
+    "reward_factors",
     "satisfaction",
     "score",
     "step_reward",
@@ -37,20 +38,21 @@ EV_FLOOR_SHARE = 0.01
 """The EV divisor is at least this share of the number of departures."""
 DIVISOR_FLOOR = 1e-6
 """No other divisor is smaller than this."""
+TINY = 1e-300
+"""Stands for an SOC of 0, so that 0 / 0 is 1."""
 
 
 def satisfaction(soc: ArrayLike, required_soc: ArrayLike) -> FloatArray:
     """Satisfaction of departing vehicles: min(1, SOC / required SOC); a required SOC of 0 or NaN counts 1."""
-    soc = np.asarray(soc, dtype=np.float64)
-    required = np.asarray(required_soc, dtype=np.float64)
-    wanted = required > 0  # False for NaN too
-    return np.where(wanted, np.minimum(1.0, soc / np.where(wanted, required, 1.0)), 1.0)
+    # fmax takes the other for a NaN; nothing divided by nothing is 1.
+    soc = np.maximum(np.asarray(soc, dtype=np.float64), TINY)
+    return np.minimum(1.0, soc / np.fmax(np.asarray(required_soc, dtype=np.float64), TINY))
 
 
 def unserved_energy_kwh(soc: ArrayLike, required_soc: ArrayLike, capacity_kwh: ArrayLike) -> FloatArray:
     """Energy (kWh) that departing vehicles lack: max(0, required SOC - SOC) times battery capacity."""
-    missing = np.nan_to_num(np.asarray(required_soc, dtype=np.float64)) - np.asarray(soc, dtype=np.float64)
-    return np.maximum(0.0, missing) * np.asarray(capacity_kwh, dtype=np.float64)
+    missing = np.asarray(required_soc, dtype=np.float64) - np.asarray(soc, dtype=np.float64)
+    return np.fmax(missing, 0.0) * np.asarray(capacity_kwh, dtype=np.float64)  # a required SOC of NaN is none
 
 
 def peak_rise_kw(grid_import_kw: ArrayLike, running_peak_kw: ArrayLike) -> FloatArray:
@@ -100,7 +102,11 @@ def objective_increments(flows: FlowIncrements) -> FloatArray:
         np.asarray(flows.shortfall, float),
         np.asarray(flows.peak_rise_kw, float),
     )
-    return np.stack(np.broadcast_arrays(*parts), axis=-1)
+    # Filled in rather than stacked: this is called in every step of training.
+    increments = np.empty((*np.broadcast_shapes(*(part.shape for part in parts)), len(parts)))
+    for number, part in enumerate(parts):
+        increments[..., number] = part
+    return increments
 
 
 @dataclass(frozen=True)
@@ -199,12 +205,17 @@ class NoControlReference:
         )
 
 
+def reward_factors(reference: NoControlReference, weights: RewardWeights) -> FloatArray:
+    """What increments are multiplied by to give components of the reward, shape (5,)."""
+    return -reference.effective_weights(weights) / reference.divisors_per_step
+
+
 def step_reward(increments: ArrayLike, reference: NoControlReference, weights: RewardWeights) -> FloatArray:
     """Reward components of steps, shape (..., 5); their sum over the last axis is the reward.
 
     Minus weight times increment divided by no control's mean increment per step.
     """
-    return -reference.effective_weights(weights) * np.asarray(increments, float) / reference.divisors_per_step
+    return np.asarray(increments, float) * reward_factors(reference, weights)
 
 
 def score(

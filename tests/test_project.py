@@ -27,6 +27,7 @@ LAYERS_FROM_BELOW = (
     ("control",),
     ("evaluation",),
     ("training",),
+    ("bench",),
     ("service",),
     ("cli",),
     ("__main__",),

@@ -13,6 +13,12 @@ SITES = {
 }
 
 
+@pytest.fixture(scope="session", params=["batch", pytest.param("citylearn", marks=pytest.mark.integration)])
+def engine(request):
+    """Each engine in turn, for what is true of the environment whatever simulates it."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def dataset_of(tmp_path_factory):
     """The dataset of one of `SITES`."""

@@ -3,20 +3,30 @@
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.vector import SyncVectorEnv
 
-from iquitos_rl.env import ENV_ID, EVChargingEnv, make_env, make_vector_env, register
+from iquitos_rl.env import ENV_ID, BatchVectorEnv, EVChargingEnv, make_env, make_vector_env, register
 from tests.small_site import random_actions
 
-pytestmark = pytest.mark.integration
+
+@pytest.fixture(scope="module")
+def create():
+    """What RLlib calls with its env_config."""
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    register()
+    return _global_registry.get(ENV_CREATOR, ENV_ID)
 
 
-def test_gymnasium_makes_it_by_name_however_often_it_is_registered(dataset):
+def test_gymnasium_makes_it_by_name_however_often_it_is_registered(dataset, engine):
     assert ENV_ID == "iquitos_rl/EVCharging-v0"
     register()
     register()
-    env = gymnasium.make(ENV_ID, schema=dataset.schema_path("train"), episode_steps=24, observation="raw")
+    schema = dataset.schema_path("train")
+    env = gymnasium.make(ENV_ID, schema=schema, engine=engine, episode_steps=24, mask_idle=False)
     assert isinstance(env.unwrapped, EVChargingEnv)
-    assert env.unwrapped.observation_kind == "raw"
+    assert not env.unwrapped.mask_idle
+    assert hasattr(env.unwrapped, "site" if engine == "citylearn" else "engine")
     observation, _ = env.reset(seed=1)
     observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
     assert observation in env.observation_space
@@ -24,17 +34,38 @@ def test_gymnasium_makes_it_by_name_however_often_it_is_registered(dataset):
     assert (terminated, truncated) == (False, False)
 
 
-def test_ray_makes_it_by_the_same_name_from_an_env_config(dataset):
-    from ray.rllib.env.env_context import EnvContext
-    from ray.tune.registry import ENV_CREATOR, _global_registry
-
+@pytest.mark.parametrize("mode", ["vector_entry_point", "sync"])
+def test_gymnasium_makes_many_by_the_same_name(dataset, mode):
     register()
-    assert _global_registry.contains(ENV_CREATOR, ENV_ID)
-    create = _global_registry.get(ENV_CREATOR, ENV_ID)
+    schema = dataset.schema_path("train")
+    vector = gymnasium.make_vec(
+        ENV_ID, num_envs=3, vectorization_mode=mode, schema=schema, episode_steps=24
+    )
+    assert isinstance(vector.unwrapped, BatchVectorEnv if mode == "vector_entry_point" else SyncVectorEnv)
+    assert vector.num_envs == 3
+    assert vector.spec is not None
+    assert vector.spec.id == ENV_ID
+    observations, _ = vector.reset(seed=0)
+    assert observations in vector.observation_space
+    observations, rewards, *_ = vector.step(vector.action_space.sample())
+    assert observations in vector.observation_space
+    assert rewards.shape == (3,)
+    vector.close()
+
+
+def test_without_further_words_it_is_the_batch_engine(dataset):
+    schema = dataset.schema_path("train")
+    assert hasattr(make_env(schema, episode_steps=24), "engine")
+    assert isinstance(make_vector_env(schema, 2, episode_steps=24), BatchVectorEnv)
+
+
+def test_ray_makes_it_by_the_same_name_from_an_env_config(dataset, create, engine):
+    from ray.rllib.env.env_context import EnvContext
+
     reference = dataset.no_control("train").reference().to_json()
     config = {
         "schema": str(dataset.schema_path("train")),
-        "engine": "citylearn",
+        "engine": engine,
         "episode_steps": 24,
         "reference": reference,
     }
@@ -44,14 +75,26 @@ def test_ray_makes_it_by_the_same_name_from_an_env_config(dataset):
     assert env.reference.to_json() == reference
 
 
+def test_ray_makes_many_at_once_when_it_says_how_many(dataset, create):
+    from ray.rllib.env.env_context import EnvContext
+
+    config = EnvContext({"schema": str(dataset.schema_path("train")), "episode_steps": 24}, worker_index=1)
+    vector = create(config | {"num_envs": 3})
+    assert isinstance(vector, BatchVectorEnv)
+    assert vector.num_envs == 3
+    assert vector.episode_steps == 24
+    assert config == {"schema": str(dataset.schema_path("train")), "episode_steps": 24}
+
+
 def test_an_unknown_engine_is_refused_before_the_schema_is_looked_for():
-    with pytest.raises(ValueError, match="engine 'warp': expected 'citylearn'"):
+    with pytest.raises(ValueError, match="engine 'warp': expected 'batch' or 'citylearn'"):
         make_env("nowhere.json", engine="warp")  # type: ignore[arg-type]
 
 
-def test_a_vector_environment_steps_its_members_and_resets_them_at_their_ends(dataset):
-    vector = make_vector_env(dataset.schema_path("train"), 2, episode_steps=4, random_start="day")
-    single = make_env(dataset.schema_path("train"), episode_steps=4, random_start="day")
+def test_a_vector_environment_steps_its_members_and_resets_them_at_their_ends(dataset, engine):
+    schema = dataset.schema_path("train")
+    vector = make_vector_env(schema, 2, engine=engine, episode_steps=4, random_start="day")
+    single = make_env(schema, engine, episode_steps=4, random_start="day")
     assert vector.num_envs == 2
     assert vector.single_observation_space == single.observation_space
     observations, infos = vector.reset(seed=[7, 8])  # type: ignore[arg-type]
@@ -78,13 +121,11 @@ def test_a_vector_environment_needs_a_member(count):
         make_vector_env("nowhere.json", count)
 
 
-def test_samplers_next_to_each_other_do_not_choose_the_same_windows(dataset):
+def test_samplers_next_to_each_other_do_not_choose_the_same_windows(dataset, create, engine):
     from ray.rllib.env.env_context import EnvContext
-    from ray.tune.registry import ENV_CREATOR, _global_registry
 
-    register()
-    create = _global_registry.get(ENV_CREATOR, ENV_ID)
     config = {"schema": str(dataset.schema_path("train")), "episode_steps": 24, "random_start": "day"}
+    config |= {"engine": engine}
 
     def starts(runner: int, place: int) -> list[int]:
         """Windows of one environment, seeded as RLlib does it: run's seed + runner + place in the runner."""

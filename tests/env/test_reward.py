@@ -1,5 +1,7 @@
 """The reward: minus one on average under no control, the same in a bare CityLearn environment."""
 
+import shutil
+
 import numpy as np
 import pytest
 from citylearn.citylearn import CityLearnEnv
@@ -7,9 +9,9 @@ from citylearn.citylearn import CityLearnEnv
 from iquitos_rl.config import RewardWeights
 from iquitos_rl.env import MultiObjectiveReward, make_env
 from iquitos_rl.objectives import OBJECTIVES, NoControlReference, score
+from iquitos_rl.site.storage import read_json, write_json
+from tests.env.hours import increments
 from tests.small_site import no_control_action, random_actions
-
-pytestmark = pytest.mark.integration
 
 START, STEPS = 24 * 3, 96
 WEIGHTS = RewardWeights(
@@ -24,9 +26,10 @@ def reference(dataset):
 
 
 @pytest.fixture(scope="module")
-def env(dataset, reference):
+def env(dataset, engine, reference):
     return make_env(
         dataset.schema_path("train"),
+        engine,
         mask_idle=False,
         episode_steps=STEPS,
         start_step=START,
@@ -43,7 +46,7 @@ def roll_out(env, actions):
         _, reward, _, _, info = env.step(action)
         rewards.append(reward)
         components.append(list(info["reward_components"].values()))
-        objectives += env.site.reward.last.increments
+        objectives += increments(env)
     assert list(info["reward_components"]) == list(OBJECTIVES)
     return np.array(rewards), np.array(components), objectives
 
@@ -78,7 +81,17 @@ def test_a_window_that_begins_after_midnight_counts_its_own_peak_only(env):
     assert peaks == pytest.approx([*np.maximum.accumulate(imports[:4]), *np.maximum.accumulate(imports[4:])])
 
 
-def test_it_is_the_same_in_a_bare_citylearn_env_made_from_plain_mappings(env, dataset, reference):
+@pytest.mark.integration
+def test_it_is_the_same_in_a_bare_citylearn_env_made_from_plain_mappings(dataset, reference):
+    env = make_env(
+        dataset.schema_path("train"),
+        "citylearn",
+        mask_idle=False,
+        episode_steps=STEPS,
+        start_step=START,
+        reference=reference,
+        weights=WEIGHTS,
+    )
     bare = CityLearnEnv(
         str(dataset.schema_path("train")),
         central_agent=True,
@@ -96,6 +109,7 @@ def test_it_is_the_same_in_a_bare_citylearn_env_made_from_plain_mappings(env, da
         assert list(own.values()) == pytest.approx(parts, rel=1e-9)
 
 
+@pytest.mark.integration
 def test_a_reward_without_a_reference_is_refused(dataset):
     with pytest.raises(ValueError, match="needs a no-control reference"):
         MultiObjectiveReward({})
@@ -114,6 +128,7 @@ def test_before_the_first_step_every_component_is_zero(reference):
     assert MultiObjectiveReward({}, reference=reference).component_dict() == dict.fromkeys(OBJECTIVES, 0.0)
 
 
+@pytest.mark.integration
 def test_vehicle_to_grid_sockets_ask_for_bind(dataset_of):
     bare = CityLearnEnv(
         str(dataset_of("v2g").schema_path("train")),
@@ -130,5 +145,18 @@ def test_vehicle_to_grid_sockets_ask_for_bind(dataset_of):
     bare.step([[0.0] * 4])
 
 
-def test_the_site_files_unserved_factor_reaches_the_reward(env):
-    assert env.site.reward.unserved_kg_per_kwh == 2.146
+def test_the_schemas_factor_for_unserved_energy_is_in_the_co2(dataset, engine, reference, tmp_path):
+    folder = shutil.copytree(dataset.year_path("train"), tmp_path / "year")
+    schema = read_json(folder / "schema.json")
+    schema["iquitos_rl"]["unserved_energy_kg_per_kwh"] = 7.5
+    write_json(schema, folder / "schema.json")
+    env = make_env(folder / "schema.json", engine, episode_steps=STEPS, reference=reference)
+    env.reset(options={"start_step": START})
+    unserved = 0.0
+    for _ in range(STEPS):
+        info = env.step(0 * no_control_action(env))[4]  # nobody is charged
+        unserved += info["unserved_energy_kwh"]
+        expected = info["grid_import_kwh"] * info["carbon_intensity_kg_per_kwh"]
+        expected += info["unserved_energy_kwh"] * 7.5
+        assert increments(env)[OBJECTIVES.index("co2")] == pytest.approx(expected, rel=1e-6)
+    assert unserved > 10

@@ -2,13 +2,13 @@
 
 The equations are those of ``citylearn.energy_model.Battery.charge`` and ``StorageDevice._charge``: power
 limited by the state of charge, efficiency by the power, both limits applied twice, square roots of the
-round-trip efficiency each way, capacity lost with use. See docs/engine.md. States are kept in single
-precision, as CityLearn keeps them; what happens within an hour is computed in double precision.
+round-trip efficiency each way, capacity lost with use. See docs/engine.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from iquitos_rl.env.batch.schema import BatteryParameters, Curve
 
 __all__ = ["BatteryBank", "CurveTable"]
 
-Float = NDArray[np.float64]
+Float = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
 Index = NDArray[np.intp]
 Slots = tuple[Index, ...] | Index
@@ -35,14 +35,17 @@ class CurveTable:
     Args:
         curves: one for each battery.
         clamped: whether a curve is constant beyond its ends.
+
+    Attributes:
+        of_battery: number of each battery's curve.
+        flat: value of each battery's curve, if all of them are constant; else None.
     """
 
     def __init__(self, curves: Sequence[Curve], *, clamped: bool = False) -> None:
         distinct = list(dict.fromkeys(curves))
         number = {curve: i for i, curve in enumerate(distinct)}
         self.of_battery = np.array([number[curve] for curve in curves], np.intp)
-        self.flat: Float | None = None
-        """Value of each battery's curve, if all of them are constant."""
+        self.flat: NDArray[np.float64] | None = None
         if all(y == curve[0][1] for curve in distinct for _, y in curve):
             self.flat = np.array([curve[0][1] for curve in curves], float)
         points = max(len(curve) for curve in distinct)
@@ -54,7 +57,7 @@ class CurveTable:
         self._last = np.array([len(curve) - 2 for curve in distinct], np.intp)
         self._clamped = clamped
 
-    def __call__(self, value: Float, curve: Index) -> Float:
+    def __call__(self, value: Float, curve: Index) -> NDArray[np.float64]:
         """Values of the curves numbered ``curve`` (as in `of_battery`) at ``value``; both of one shape."""
         below = (self._x[curve] < value[..., None]).sum(axis=-1)
         segment = np.clip(below - 1, 0, self._last[curve])
@@ -68,19 +71,27 @@ class CurveTable:
 class BatteryBank:
     """Batteries in slots of any shape: (environments,) for the BESS, (environments, sockets) for vehicles.
 
+    Where curves are constant and capacities last, limits and efficiencies do not change, and a few operations
+    do what CityLearn does in two passes; else the passes are computed as they are.
+
     Args:
         batteries: all that can be in a slot.
         shape: of the slots.
+        dtype: of what is computed within an hour; states are kept in single precision, as CityLearn does.
 
     Attributes:
         soc: state of charge of each slot; 0 in an empty one.
+        battery: number of the battery in each slot.
         capacity_kwh: of the battery in each slot, when new.
         nominal_kw: its nominal power.
         has_floor: whether any battery must not be emptied; then an empty slot's state is not 0 after an hour.
+        is_lossless: whether all batteries give back all that they take.
         root: one-way efficiency of the last hour in each slot (CityLearn's `round_trip_efficiency`).
     """
 
-    def __init__(self, batteries: Sequence[BatteryParameters], shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, batteries: Sequence[BatteryParameters], shape: tuple[int, ...], dtype: type = np.float64
+    ) -> None:
         self._capacity = np.array([b.capacity_kwh for b in batteries], float)
         self._nominal = np.array([b.nominal_power_kw for b in batteries], float)
         self._floor = np.array([b.floor_soc for b in batteries], float)
@@ -91,28 +102,26 @@ class BatteryBank:
         self.has_floor = bool(np.any(self._floor > 0))
         self._has_loss = bool(np.any(self._loss > 0))
         self._wears = bool(np.any(self._wear > 0))
-        # Constant curves, and no wear: then limits and efficiency do not change, and one pass is two.
-        self._lean = (
-            self._power_curves.flat is not None
-            and self._efficiency_curves.flat is not None
+        flat_power, flat_efficiency = self._power_curves.flat, self._efficiency_curves.flat
+        self._is_lean = (
+            flat_power is not None
+            and flat_efficiency is not None
             and not self._wears
-            and not self.has_floor
             and bool(np.all(self._capacity > SMALLEST))
         )
-        self.is_lossless = self._efficiency_curves.flat is not None and np.all(
-            self._efficiency_curves.flat == 1.0
-        )
-        self.soc = np.zeros(shape, np.float32)
+        self.is_lossless = flat_efficiency is not None and bool(np.all(flat_efficiency == 1.0))
+        dtype = dtype if self._is_lean else np.float64
+        self.soc: Float32 = np.zeros(shape, np.float32)
         self.battery = np.zeros(shape, np.intp)
-        self.capacity_kwh = np.zeros(shape)
-        self.nominal_kw = np.zeros(shape)
-        self.root = np.ones(shape)
-        self._inverse_capacity = np.zeros(shape)
-        self._limit_kwh = np.zeros(shape)  # of an hour, where power does not depend on the state of charge
-        self._floor_kwh = np.zeros(shape)
-        self._degraded_kwh = np.zeros(shape)
-        self._start_kwh, self._energy_kwh, self._room_kwh = (np.zeros(shape) for _ in range(3))
-        self._balance = np.zeros(shape, np.float32)
+        self.capacity_kwh, self.nominal_kw, self._inverse_capacity, self._floor_kwh = (
+            np.zeros(shape, dtype) for _ in range(4)
+        )
+        self.root = np.ones(shape, dtype)
+        self._inverse_root = np.ones(shape, dtype)
+        self._limit_kwh = np.zeros(shape, dtype)  # of an hour, where it does not depend on the SOC
+        self._degraded_kwh = np.zeros(shape, dtype)
+        self._start, self._moved, self._room = (np.zeros(shape, dtype) for _ in range(3))
+        self._balance: Float32 = np.zeros(shape, np.float32)
 
     def put(self, slots: Slots, battery: Index) -> None:
         """Put new batteries into slots (as indices of arrays of the slots' shape), by number; SOC is kept."""
@@ -128,9 +137,10 @@ class BatteryBank:
             self._limit_kwh[slots] = np.maximum(self._nominal[battery] * flat_power[battery], 0.0)
         if flat_efficiency is not None:
             self.root[slots] = flat_efficiency[battery] ** 0.5
+            self._inverse_root[slots] = flat_efficiency[battery] ** -0.5
 
     def charge(self, energy_kwh: Float) -> Float32:
-        """Charge batteries as far as they allow, none of them below 0 kWh.
+        """Charge batteries as far as they allow, none of them with less than 0 kWh.
 
         Args:
             energy_kwh: what they are offered in this hour.
@@ -139,32 +149,54 @@ class BatteryBank:
             What they took (kWh), before their own losses: CityLearn's ``energy_balance``. Overwritten by the
             next call.
         """
-        if not self._lean:
+        if not self._is_lean or self.has_floor:
             return self.exchange(energy_kwh)
-        start, taken, room = self._start_kwh, self._energy_kwh, self._room_kwh
+        start, moved, room = self._start, self._moved, self._room
         np.multiply(self.soc, self.capacity_kwh, out=start)
         np.subtract(self.capacity_kwh, start, out=room)
-        np.minimum(energy_kwh, self._limit_kwh, out=taken)
         if not self.is_lossless:
-            np.divide(room, self.root, out=room)
-        np.minimum(taken, room, out=taken)
+            np.multiply(room, self._inverse_root, out=room)
+        np.minimum(energy_kwh, self._limit_kwh, out=moved)
+        np.minimum(moved, room, out=moved)
+        np.copyto(self._balance, moved, casting="same_kind")
         if not self.is_lossless:
-            np.multiply(taken, self.root, out=room)
-            np.add(start, room, out=start)
-        else:
-            np.add(start, taken, out=start)
-        np.multiply(start, self._inverse_capacity, out=self.soc, casting="same_kind")
-        np.copyto(self._balance, taken, casting="same_kind")
+            np.multiply(moved, self.root, out=moved)
+        np.add(start, moved, out=start)
+        self._keep(start)
         return self._balance
 
     def exchange(self, energy_kwh: Float) -> Float32:
         """Charge (positive) or discharge (negative) batteries as far as they allow; as `charge`."""
+        if not self._is_lean:
+            return self._exchange_in_passes(energy_kwh)
+        start, moved, room = self._start, self._moved, self._room
+        np.multiply(self.soc, self.capacity_kwh, out=start)
+        np.maximum(start, self._floor_kwh, out=start)
+        # What goes in: as much as power and room allow.
+        np.subtract(self.capacity_kwh, start, out=room)
+        np.multiply(room, self._inverse_root, out=room)
+        np.minimum(room, self._limit_kwh, out=room)
+        np.minimum(energy_kwh, room, out=moved)
+        # What comes out, below 0: as much as power and what is held above the floor allow.
+        np.subtract(self._floor_kwh, start, out=room)
+        np.multiply(room, self.root, out=room)
+        np.maximum(room, -self._limit_kwh, out=room)
+        np.maximum(moved, room, out=moved)
+        np.copyto(self._balance, moved, casting="same_kind")
+        np.add(start, self._held(moved), out=start)
+        self._keep(start)
+        return self._balance
+
+    def _keep(self, energy_kwh: Float) -> None:
+        """Take this as what is stored; rounding must not fill a battery beyond its capacity."""
+        np.multiply(energy_kwh, self._inverse_capacity, out=self.soc, casting="same_kind")
+        np.minimum(self.soc, np.float32(1), out=self.soc)
+
+    def _exchange_in_passes(self, energy_kwh: Float) -> Float32:
         capacity, floor_kwh = self.capacity_kwh, self._floor_kwh
         start = np.maximum(floor_kwh, self.soc * capacity)
         charging = energy_kwh >= 0
-        request = np.abs(energy_kwh)
-        limit = self._power_limit(start)
-        wanted = np.minimum(request, limit)
+        wanted = np.minimum(np.abs(energy_kwh), self._power_limit(start))
         moved = wanted
         # CityLearn's two passes: the efficiency follows the power, the room in the battery the efficiency.
         for _ in range(2):
@@ -204,11 +236,15 @@ class BatteryBank:
             self._efficiency_curves(share, self._efficiency_curves.of_battery[self.battery]), out=self.root
         )
 
-    def held_kwh(self, balance_kwh: Float32) -> Float:
-        """What batteries hold more (or less) after having taken (or given) a balance; same shape."""
+    def _held(self, balance_kwh: Float) -> Float:
         if self.is_lossless:
-            return balance_kwh.astype(float)
-        return np.where(balance_kwh >= 0, balance_kwh * self.root, balance_kwh / self.root)
+            return balance_kwh
+        inwards = np.maximum(balance_kwh, 0.0)
+        return inwards * self.root + (balance_kwh - inwards) / self.root
+
+    def held_kwh(self, balance_kwh: Float32) -> NDArray[np.float64]:
+        """What batteries hold more (or less) after having taken (or given) a balance; same shape."""
+        return self._held(balance_kwh.astype(float)).astype(float)
 
     def stand_by(self) -> Float32:
         """States of charge after the standby losses from this hour to the next."""

@@ -7,6 +7,7 @@ Equals ``citylearn.electric_vehicle_charger.Charger`` and the legacy charging co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from iquitos_rl.env.batch.schema import ChargerParameters, Curve, PhaseLimit
 
 __all__ = ["ChargerBank"]
 
-Float = NDArray[np.float64]
+Float = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
 
 SMALLEST = 1e-6
@@ -38,6 +39,7 @@ class ChargerBank:
         granted_kw: charging power after the limits, empty sockets included, shape (environments, sockets).
         violation_kw: by how much requests exceeded the limits, shape (environments,); only with ``report``.
         report: whether `violation_kw` is wanted.
+        dtype: of the power: single precision, but double where a least power makes rounding decide.
     """
 
     def __init__(
@@ -55,7 +57,10 @@ class ChargerBank:
         )
         self.may_discharge = self._discharge_kw > 0
         self._has_least = bool(np.any(self._least_kw > 0))
-        self._efficiency = np.array([c.efficiency for c in chargers], float)
+        self.dtype: type = np.float64 if self._has_least else np.float32
+        self._rated = self.rated_kw.astype(self.dtype)
+        self._discharges = bool(self.may_discharge.any())
+        self._efficiency: Float = np.array([c.efficiency for c in chargers], self.dtype)
         self._curves = tuple(
             _curves([c.charge_curve if way == "charge" else c.discharge_curve for c in chargers], chargers)
             for way in ("charge", "discharge")
@@ -69,11 +74,12 @@ class ChargerBank:
             if phase.limit_kw is not None
         ]
         shape = (environments, len(chargers))
-        self.granted_kw = np.zeros(shape)
+        self.granted_kw: Float = np.zeros(shape, self.dtype)
         self.violation_kw = np.zeros(environments)
         self.report = False
         self._efficiency_now: Float = self._efficiency
-        self._unused = np.zeros(shape)
+        self._offered: Float = np.zeros(shape, self.dtype)
+        self._drawn: Float32 = np.zeros(shape, np.float32)
 
     def charging_efficiency(self) -> Float:
         """Efficiency of each socket at its largest charging power, shape (sockets,)."""
@@ -92,8 +98,8 @@ class ChargerBank:
         charge, discharge = self._curves
         efficiency = self._efficiency if charge is None else charge(*_shares(power, self.rated_kw, charge))
         self._efficiency_now = efficiency
-        if not self.may_discharge.any():
-            return np.multiply(power, efficiency, out=self._unused)
+        if not self._discharges:
+            return np.multiply(power, efficiency, out=self._offered, casting="same_kind")
         back_kw = np.where(action < 0, -action * self._discharge_kw, 0.0)
         back_kw[back_kw < self._least_discharge_kw] = 0.0
         np.minimum(back_kw, self._discharge_kw, out=back_kw)
@@ -106,28 +112,28 @@ class ChargerBank:
 
     def _grant(self, action: Float) -> Float:
         """Charging power (kW) of each socket, after the limits."""
-        power = np.multiply(action, self.rated_kw, out=self.granted_kw)
-        if self.may_discharge.any():
+        power = np.multiply(action, self._rated, out=self.granted_kw, casting="same_kind")
+        if self._discharges:
             np.maximum(power, 0.0, out=power)
         if self._has_least:
             power[power < self._least_kw] = 0.0
-        self.violation_kw[:] = 0.0
+        if self.report:
+            self.violation_kw[:] = 0.0
         if self._limit_kw is not None:
-            total = power.sum(axis=1)
-            over = total > self._limit_kw
-            np.maximum(total, self._limit_kw, out=total)
-            share = np.divide(self._limit_kw, total, where=total > 0, out=np.zeros_like(total))
-            share[~over] = 1.0
+            total = np.add.reduce(power, axis=1)
+            limit_kw = self._limit_kw
+            share = limit_kw / np.maximum(total, limit_kw) if limit_kw > 0 else np.zeros_like(total)
             if self.report:
-                self.violation_kw += np.where(over, total - self._limit_kw, 0.0)
-            np.multiply(power, share[:, None], out=power)
+                self.violation_kw += np.maximum(total - self._limit_kw, 0.0)
+            np.multiply(power, share[:, None], out=power, casting="same_kind")
         for limit, sockets in self._phases:
             total = power[:, sockets].sum(axis=1)
             over = total > limit
             if over.any():
                 share = np.where(over, limit / np.where(over, total, 1.0), 1.0)
                 power[:, sockets] *= share[:, None]
-                self.violation_kw += np.where(over, total - limit, 0.0)
+                if self.report:
+                    self.violation_kw += np.where(over, total - limit, 0.0)
         if self._has_least:
             # Back to an action and again to power, as CityLearn does: the rounding decides at the threshold.
             limited = np.minimum(action, power / np.maximum(self.rated_kw, SMALLEST)) * self.rated_kw
@@ -142,8 +148,8 @@ class ChargerBank:
             balance_kwh: of the batteries in this hour, shape (environments, sockets).
         """
         efficiency = self._efficiency_now
-        if not self.may_discharge.any():
-            return np.divide(balance_kwh, efficiency, dtype=np.float32, casting="same_kind")
+        if not self._discharges:
+            return np.divide(balance_kwh, efficiency, out=self._drawn, casting="same_kind")
         taken = balance_kwh / np.maximum(efficiency, SMALLEST)
         return np.where(balance_kwh >= 0, taken, balance_kwh * efficiency).astype(np.float32)
 

@@ -25,8 +25,8 @@ from iquitos_rl.objectives import (
     FlowIncrements,
     NoControlReference,
     objective_increments,
+    reward_factors,
     satisfaction,
-    step_reward,
     unserved_energy_kwh,
 )
 
@@ -107,10 +107,9 @@ class BatchEngine:
     Attributes:
         hour: what happened in the hour just simulated; None before.
         year, row: of each environment: number of its year, and its present hour of it.
-        soc: state of charge at the sockets at the start of the present hour, 0 without a vehicle.
-        occupied, hours_left, required_soc: of the sockets in the present hour.
-        ready: sockets with a vehicle that has room.
-        bess_soc: at the start of the present hour; None without a BESS.
+        hours_left, required_soc: of the sockets in the present hour; 0 without a vehicle.
+        day_peak_kw: highest import of the day so far.
+        previous_net_kwh: net consumption of the hour before; 0 at the start of an episode.
     """
 
     def __init__(
@@ -140,32 +139,50 @@ class BatchEngine:
         counts = [len(p.vehicles) for p in years.parameters]
         self._first_vehicle = np.cumsum([0, *counts])[:-1]
         vehicles = [v for p in years.parameters for v in p.vehicles.values()]
-        self.vehicles = BatteryBank(vehicles or [NO_VEHICLE], shape)
+        self.vehicles = BatteryBank(vehicles or [NO_VEHICLE], shape, self.chargers.dtype)
         self._one_each, self._vehicle_of_socket = self._vehicles_of_sockets()
         self.bess = BatteryBank([site.bess], (environments,)) if site.bess else None
         if self.bess is not None:
-            everywhere = np.arange(environments)
-            self.bess.put(everywhere, np.zeros(environments, np.intp))
-        self.year = np.zeros(environments, np.intp)
-        self.row = np.zeros(environments, np.intp)
-        self._table_row = np.zeros(environments, np.intp)
-        self._last_row = np.zeros(environments, np.intp)
+            self.bess.put(np.arange(environments), np.zeros(environments, np.intp))
+        self.year, self.row, self._table_row, self._last_row = (
+            np.zeros(environments, np.intp) for _ in range(4)
+        )
         self._rows_of_year = years.rows
-        self.occupied = np.zeros(shape, bool)
-        self.ready = np.zeros(shape, bool)
-        self._departing = np.zeros(shape, bool)
-        self.hours_left, self.required_soc = (np.zeros(shape, np.float32) for _ in range(2))
+        self._present, self._room, self._ready, self.hours_left, self.required_soc, self._stays = (
+            np.zeros(shape, np.float32) for _ in range(6)
+        )
+        self._has_room, self._leaves = np.zeros(shape, bool), np.zeros(shape, bool)
         self._next_soc: Float32 = np.zeros(shape, np.float32)
-        self._stays = np.zeros(shape, bool)
-        self._request = np.zeros(shape)
+        self._request = np.zeros(shape, self.chargers.dtype)
+        self._environment_of_slot = np.repeat(np.arange(environments), sockets)
         self._hours = np.zeros((environments, len(HOUR_COLUMNS)), np.float32)
-        self.day_peak_kw = np.zeros(environments)
+        self.day_peak_kw: Float = np.zeros(environments)
         self.previous_net_kwh: Float32 = np.zeros(environments, np.float32)
-        self._bess_before_kwh = np.zeros(environments)
+        self._bess_before_kwh: Float = np.zeros(environments)
         self._zero = np.zeros(environments)
         self._nothing: Float32 = np.zeros(environments, np.float32)
         self.hour: Hour | None = None
         self.features = FeatureWriter(years, environments)
+
+    @property
+    def reference(self) -> NoControlReference:
+        """No-control values that the reward divides by."""
+        return self._reference
+
+    @reference.setter
+    def reference(self, reference: NoControlReference) -> None:
+        self._reference = reference
+        self._reward_factors = reward_factors(reference, self.weights)
+
+    @property
+    def occupied(self) -> NDArray[np.bool_]:
+        """Sockets with a vehicle in the present hour, shape (environments, sockets)."""
+        return self._present > 0
+
+    @property
+    def ready(self) -> NDArray[np.bool_]:
+        """Sockets with a vehicle that has room, shape (environments, sockets)."""
+        return self._ready > 0
 
     def _vehicles_of_sockets(self) -> tuple[bool, Index]:
         """Whether each socket serves one vehicle in each year, and which: shape (years, sockets)."""
@@ -256,12 +273,11 @@ class BatchEngine:
         """What the tables say of the present hour."""
         tables, rows = self.years.tables, self._table_row
         tables.hours.take(rows, axis=0, out=self._hours, mode="clip")
-        tables.occupied.take(rows, axis=0, out=self.occupied, mode="clip")
-        tables.departing.take(rows, axis=0, out=self._departing, mode="clip")
+        tables.occupied.take(rows, axis=0, out=self._present, mode="clip")
         tables.hours_left.take(rows, axis=0, out=self.hours_left, mode="clip")
         tables.required_soc.take(rows, axis=0, out=self.required_soc, mode="clip")
-        np.less(self.vehicles.soc, FULL, out=self.ready)
-        np.logical_and(self.ready, self.occupied, out=self.ready)
+        np.less(self.vehicles.soc, FULL, out=self._has_room)
+        np.multiply(self._present, self._has_room, out=self._ready)
 
     def observe(self) -> Float32:
         """The ``features`` observation of the present hour, shape (environments, features); overwritten."""
@@ -269,11 +285,11 @@ class BatchEngine:
         peak = np.where(new_day, 0.0, self.day_peak_kw)
         return self.features.write(
             self._table_row,
-            self.occupied,
+            self._present,
             self.hours_left,
             self.required_soc,
             self.vehicles.soc,
-            self.ready,
+            self._ready,
             self.bess_soc,
             self.previous_net_kwh,
             peak,
@@ -287,18 +303,19 @@ class BatchEngine:
         """
         load, pv, price, carbon, clock = self._hours.T.copy()
         request = self._request
-        np.copyto(request, action[:, int(self.has_bess) :])
         if self.mask_idle:
-            np.multiply(request, self.ready, out=request)
+            np.multiply(action[:, int(self.has_bess) :], self._ready, out=request, casting="same_kind")
+        else:
+            np.copyto(request, action[:, int(self.has_bess) :], casting="same_kind")
         offered = self.chargers.offer(request)
         if not self.mask_idle:
-            np.multiply(offered, self.occupied, out=offered)
+            np.multiply(offered, self._present, out=offered)
         vehicles = self.vehicles
         balance = vehicles.exchange(offered) if self._discharges else vehicles.charge(offered)
         if vehicles.has_floor:
-            np.multiply(vehicles.soc, self.occupied, out=vehicles.soc)
+            np.multiply(vehicles.soc, self._present, out=vehicles.soc)
         sockets_kwh = self.chargers.drawn_kwh(balance)
-        drawn = sockets_kwh.sum(axis=1)
+        drawn = np.add.reduce(sockets_kwh, axis=1)
         if self.bess is None:
             bess_kwh = bess_soc = self._nothing
         else:
@@ -325,7 +342,7 @@ class BatchEngine:
                 unserved_kg_per_kwh=self.unserved_kg_per_kwh,
             )
         )
-        components = step_reward(increments, self.reference, self.weights)
+        components = increments * self._reward_factors
         self.hour = Hour(
             row=self.row.copy(),
             reward=components.sum(axis=1),
@@ -356,19 +373,21 @@ class BatchEngine:
 
     def _departures(self) -> tuple[Float, Float, Index]:
         """Unserved energy (kWh), shortfall of satisfaction, and number of the vehicles that leave now."""
-        environments = self.environments
-        environment, socket = np.nonzero(self._departing)
-        if not len(environment):
-            return self._zero, self._zero, np.zeros(environments, np.intp)
-        soc = self.vehicles.soc[environment, socket]
-        required = self.required_soc[environment, socket]
-        capacity = self.vehicles.capacity_kwh[environment, socket]
-        unserved = unserved_energy_kwh(soc, required, capacity)
+        departures = self.years.tables.departures.take(self._table_row, mode="clip").astype(np.intp)
+        if not departures.any():
+            return self._zero, self._zero, departures
+        np.equal(self.hours_left, np.float32(1), out=self._leaves)
+        slots = np.flatnonzero(self._leaves)
+        environment = self._environment_of_slot.take(slots)
+        soc = self.vehicles.soc.ravel().take(slots)
+        required = self.required_soc.ravel().take(slots)
+        unserved = unserved_energy_kwh(soc, required, self.vehicles.capacity_kwh.ravel().take(slots))
         shortfall = 1.0 - satisfaction(soc, required)
+        count = self.environments
         return (
-            np.bincount(environment, weights=unserved, minlength=environments).astype(float),
-            np.bincount(environment, weights=shortfall, minlength=environments).astype(float),
-            np.bincount(environment, minlength=environments).astype(np.intp),
+            np.bincount(environment, weights=unserved, minlength=count).astype(float),
+            np.bincount(environment, weights=shortfall, minlength=count).astype(float),
+            departures,
         )
 
     def _storage_losses(
@@ -380,7 +399,7 @@ class BatchEngine:
             losses = bess_kwh - (after - self._bess_before_kwh)
             self._bess_before_kwh = after
         if self._discharges:
-            lost = (sockets_kwh - self.vehicles.held_kwh(balance)) * self.occupied
+            lost = (sockets_kwh - self.vehicles.held_kwh(balance)) * self._present
             losses = losses + lost[:, self.chargers.may_discharge].sum(axis=1)
         return losses
 
@@ -391,8 +410,9 @@ class BatchEngine:
         np.add(self._table_row, 1, out=self._table_row)
         soc = self._next_soc
         self.years.tables.new_soc.take(self._table_row, axis=0, out=soc, mode="clip")
-        np.isnan(soc, out=self._stays)
-        np.copyto(soc, vehicles.stand_by(), where=self._stays)
+        self.years.tables.stays.take(self._table_row, axis=0, out=self._stays, mode="clip")
+        np.multiply(self._stays, vehicles.stand_by(), out=self._stays)
+        np.add(soc, self._stays, out=soc)
         ended = np.flatnonzero(self.row == self._last_row)
         if len(ended):
             self._keep_last(ended, soc, after)
@@ -407,7 +427,7 @@ class BatchEngine:
 
     def _keep_last(self, ended: Index, soc: Float32, after: Float32) -> None:
         """CityLearn does not advance on its data's last transition: vehicles are as the hour left them."""
-        staying = self.occupied[ended] & self.years.tables.occupied[self._table_row[ended]]
+        staying = (self._present[ended] > 0) & (self.years.tables.occupied[self._table_row[ended]] > 0)
         soc[ended] = np.where(staying, after[ended], soc[ended])
 
     def _change_vehicles(self) -> None:

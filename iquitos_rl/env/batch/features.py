@@ -77,11 +77,11 @@ class FeatureWriter:
     def write(
         self,
         rows: NDArray[np.intp],
-        occupied: NDArray[np.bool_],
+        occupied: Float32,
         hours_left: Float32,
         required_soc: Float32,
         soc: Float32,
-        ready: NDArray[np.bool_],
+        ready: Float32,
         bess_soc: Float32 | None,
         previous_net_kwh: Float32,
         day_peak_kw: NDArray[np.float64],
@@ -90,7 +90,8 @@ class FeatureWriter:
 
         Args:
             rows: of the years' tables, shape (environments,).
-            occupied, hours_left, required_soc, soc, ready: of the sockets, shape (environments, sockets).
+            occupied, hours_left, required_soc, soc, ready: of the sockets, shape (environments, sockets);
+                the first and the last are 1 or 0.
             bess_soc: None without a BESS; shape (environments,), like the others.
             previous_net_kwh: of the hour before; 0 at the start of an episode.
             day_peak_kw: of the day so far.
@@ -117,10 +118,12 @@ class FeatureWriter:
             site[:, BESS_SOC] = bess_soc
         np.multiply(previous_net_kwh, self._per_net, out=site[:, PREVIOUS_NET])
         np.multiply(day_peak_kw, self._per_net, out=site[:, DAY_PEAK], casting="same_kind")
-        active_kw = np.where(ready, self._rated, np.float32(0)).sum(axis=1)
+        np.multiply(ready, self._rated, out=spare)
+        active_kw = np.add.reduce(spare, axis=1)
         np.divide(self._limit_kw, np.maximum(active_kw, np.float32(1e-9)), out=site[:, FEEDER_SHARE])
-        np.multiply(needed.sum(axis=1), self._per_feeder, out=site[:, ENERGY_NEEDED])
-        np.clip(site, self._low, self._high, out=site)
+        np.multiply(np.add.reduce(needed, axis=1), self._per_feeder, out=site[:, ENERGY_NEEDED])
+        np.maximum(site, self._low, out=site)
+        np.minimum(site, self._high, out=site)
         return self.observation
 
 

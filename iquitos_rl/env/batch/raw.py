@@ -32,10 +32,11 @@ CONNECTED = 1.0
 NO_CAPACITY = -1.0
 """CityLearn's capacity of the vehicle that is not there."""
 
-# Live quantities: they follow from actions.
 BESS_SOC = "electrical_storage_soc"
 BESS_KWH = "electrical_storage_electricity_consumption"
 NET_KWH = "net_electricity_consumption"
+LIVE = {NET_KWH: "net_kwh", BESS_KWH: "bess_kwh", BESS_SOC: "bess_soc"}
+"""Observations of the site that follow from actions, and what an hour calls them."""
 HEADROOM = "charging_building_headroom_kw"
 VIOLATION = "charging_constraint_violation_kwh"
 ONE_HOT = "charging_phase_one_hot_"
@@ -81,9 +82,11 @@ OTHER_SERIES = {
         for suffix in ("", "_predicted_1", "_predicted_2", "_predicted_3")
     ),
 }  # fmt: skip
-DELTAS = {f"indoor_dry_bulb_temperature_{way}_delta": way for way in ("cooling", "heating")}
+INDOORS = "indoor_dry_bulb_temperature"
+DELTAS = {f"{INDOORS}_{way}_delta": f"{INDOORS}_{way}_set_point" for way in ("cooling", "heating")}
+"""Differences of the indoor temperature to a set point."""
 ALWAYS_ZERO = {
-    "power_outage", "washing_machine_electricity_consumption",
+    "power_outage",
     *(
         f"{kind}_{what}"
         for kind in ("cooling", "heating", "dhw")
@@ -92,7 +95,7 @@ ALWAYS_ZERO = {
 }  # fmt: skip
 """Of thermal devices without demand, and of outages, which CityLearn overlooks unless it simulates them."""
 MODELLED = {
-    *SITE_SERIES, *OTHER_SERIES, *DELTAS, *ALWAYS_ZERO, "solar_generation", BESS_SOC, BESS_KWH, NET_KWH
+    *SITE_SERIES, *OTHER_SERIES, *DELTAS, *ALWAYS_ZERO, *LIVE, "solar_generation"
 }  # fmt: skip
 
 
@@ -122,19 +125,17 @@ def _site_names(parameters: SiteParameters) -> list[str]:
         for name in declared
         if not name.startswith(OTHER_DEVICES) and "electric_vehicle_" not in name
     }
-    constraints = {**_one_hot(parameters), **_headroom(parameters)}
-    shown |= dict.fromkeys(_one_hot(parameters), True)
-    for name in _headroom(parameters):
+    one_hot, headroom = _one_hot(parameters), _headroom(parameters)
+    shown |= dict.fromkeys(one_hot, True)
+    for name in headroom:
         shown.setdefault(name, True)
-    if parameters.constrained:
+    if parameters.constrained or VIOLATION in shown:
         shown[VIOLATION] = parameters.observed_violation
-    else:
-        shown.pop(VIOLATION, None)
     if any(shown.get(name) for name in CLOCK):
         columns = read_table(parameters.site_table).columns
         shown |= {name: False for name in CLOCK if name not in columns}
     names = [name for name, is_shown in shown.items() if is_shown]
-    known = {*MODELLED, *constraints, VIOLATION}
+    known = {*MODELLED, *one_hot, *headroom, VIOLATION}
     missing = [f"observation {n}" for n in names if n not in known and not n.startswith(ONE_HOT)]
     if missing:
         raise UnsupportedSchemaError(parameters.schema, missing)
@@ -177,9 +178,9 @@ def raw_table(parameters: SiteParameters, site: SiteTables, sockets: ChargerTabl
     """CityLearn's observation of each hour of a year, as far as it does not depend on actions.
 
     What does is there as it would be shown after a reset to that hour: net consumption of the load and PV,
-    the BESS at its initial state of charge, headroom as large as the limits, no violation. A socket's state of
-    charge is what a vehicle that has come in this hour is shown with, the second hour of an episode excepted,
-    and NaN if the vehicle has been there the hour before.
+    the BESS at its initial state of charge, headroom as large as the limits, no violation. A socket's state
+    of charge is the one that a vehicle is shown with in the hour of its arrival (but for the first two hours
+    of an episode), and NaN if the vehicle has been there the hour before.
 
     Args:
         parameters: of the year.
@@ -233,9 +234,7 @@ def _series(parameters: SiteParameters, site: SiteTables) -> dict[str, NDArray[A
         for name, values in vars(source).items()
         if isinstance(values, np.ndarray)
     }
-    indoors = "indoor_dry_bulb_temperature"
-    for way in ("cooling", "heating"):
-        series[f"{indoors}_{way}_delta"] = series[indoors] - series[f"{indoors}_{way}_set_point"]
+    series |= {name: series[INDOORS] - series[set_point] for name, set_point in DELTAS.items()}
     series |= dict.fromkeys(ALWAYS_ZERO, 0.0)  # a table may have outages that are not simulated
     series["solar_generation"] = site.pv_kwh
     series[BESS_SOC] = 0.0 if parameters.bess is None else parameters.bess.initial_soc
@@ -265,10 +264,9 @@ def _socket_values(parameters: SiteParameters, sockets: ChargerTables) -> dict[s
 def _soc_before(parameters: SiteParameters, sockets: ChargerTables) -> Float32:
     """State of charge that the battery at a socket held in the hour before; as in `raw_table`.
 
-    A vehicle that is away drifts at random, but not in the hour before it comes to a socket that is free then:
-    CityLearn already gives it the state of charge of its arrival, or what it takes for that
-    (``runtime.CityLearnRuntimeService.simulate_unconnected_ev_soc``, which differs from how the arrival itself
-    is read).
+    A vehicle that is away drifts at random, but in the hour before it comes to a free socket CityLearn gives
+    it what it takes for the state of charge of its arrival. That is not always what the arrival itself reads:
+    see ``internal.runtime.CityLearnRuntimeService.simulate_unconnected_ev_soc``.
     """
     vehicle, state, estimated = sockets.vehicle, sockets.state, sockets.estimated_soc
     came = vehicle >= 0
@@ -285,8 +283,8 @@ def _soc_before(parameters: SiteParameters, sockets: ChargerTables) -> Float32:
         raise UnsupportedSchemaError(
             parameters.schema,
             [
-                "observation='raw' of vehicles that come to a socket directly after another one, or without a "
-                f"state of charge: what it shows of them drifts at random ({found})"
+                "observation='raw' of vehicles that come directly after another one, or without a state of "
+                f"charge: the one it shows drifts at random ({found})"
             ],
         )
     soc = np.where(vehicle >= 0, np.float32(np.nan), NO_SOC)
@@ -347,11 +345,9 @@ class RawWriter:
         self._environments = np.arange(environments)
         self.observation = np.zeros((environments, len(self.names)), np.float32)
         columns = {name: self.observation[:, k] for k, name in enumerate(self.names)}
-        self._net, self._bess_kwh, self._bess_soc, self._violation = (
-            columns.get(name) for name in (NET_KWH, BESS_KWH, BESS_SOC, VIOLATION)
-        )
-        if parameters[0].bess is None:
-            self._bess_kwh = self._bess_soc = None  # 0, as in the table
+        live = LIVE if parameters[0].bess else {NET_KWH: LIVE[NET_KWH]}  # without a BESS 0, as in the table
+        self._live = [(columns[name], quantity) for name, quantity in live.items() if name in columns]
+        self._violation = columns.get(VIOLATION)
         self._headroom = [
             (columns[name], limit, sockets)
             for name, (limit, sockets) in _headroom(parameters[0]).items()
@@ -395,14 +391,8 @@ class RawWriter:
         shown_before = observation[ended]
         self._table.take(rows, axis=0, out=observation, mode="clip")
         if hour is not None:
-            running = ~starting
-            for column, values in (
-                (self._net, hour.net_kwh),
-                (self._bess_kwh, hour.bess_kwh),
-                (self._bess_soc, hour.bess_soc),
-            ):
-                if column is not None:
-                    np.copyto(column, values, where=running)
+            for column, quantity in self._live:
+                np.copyto(column, getattr(hour, quantity), where=~starting)
         if self._soc is not None:
             self._write_soc(self._soc, rows, year, step, hour)
         if len(ended):
@@ -436,14 +426,9 @@ class RawWriter:
             shown[first] = np.where(self._vehicle[at] >= 0, self._start_soc[at], NO_SOC)
 
     def _show_first_hour(self, environments: Index, hour: HourBefore) -> None:
-        """Update what was shown after a reset: the first hour of an episode shows itself, not the one before."""
-        for column, values in (
-            (self._net, hour.net_kwh),
-            (self._bess_kwh, hour.bess_kwh),
-            (self._bess_soc, hour.bess_soc),
-        ):
-            if column is not None:
-                column[environments] = values[environments]
+        """Update what was shown after a reset: in an episode's first hour CityLearn shows that very hour."""
+        for column, quantity in self._live:
+            column[environments] = getattr(hour, quantity)[environments]
         if self._soc is not None:
             soc = self._soc[environments]
             self._soc[environments] = np.where(soc >= 0, hour.sockets_soc[environments], soc)

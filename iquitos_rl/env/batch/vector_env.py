@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -115,12 +116,14 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         self.has_bess = years.has_bess
         self.action_names = (["bess"] if self.has_bess else []) + list(years.socket_names)
         self.observation_names = self.engine.raw_names if observation == "raw" else self.layout.names
-        self.single_action_space = action_space(self.engine)
-        self.single_observation_space = observation_space(self.layout, self.observation_names, observation)
+        self.single_action_space: spaces.Box = action_space(self.engine)
+        self.single_observation_space: spaces.Box = observation_space(
+            self.layout, self.observation_names, observation
+        )
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._low, self._high = self.single_action_space.low, self.single_action_space.high
-        self._action = np.zeros((num_envs, len(self.action_names)))
+        self._action = np.zeros((num_envs, len(self.action_names)), np.float32)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._steps = np.zeros(num_envs, np.intp)
         self._ended = np.zeros(num_envs, bool)
@@ -216,7 +219,7 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
             raise ValueError(f"actions of shape {actions.shape}, expected {action.shape}")
         if not math.isfinite(actions.sum()):  # cheaper than looking at each of them
             raise ValueError("actions with a value that is not finite")
-        np.maximum(actions, self._low, out=action)
+        np.maximum(actions, self._low, out=action, casting="same_kind")
         np.minimum(action, self._high, out=action)
         waiting = np.flatnonzero(self._ended)
         if len(waiting) and self.autoreset_mode is AutoresetMode.DISABLED:

@@ -51,23 +51,26 @@ class YearTables:
         hours: `HOUR_COLUMNS`, shape (rows, 5).
         site_features: the site's features that do not depend on actions, 0 for the others; shape
             (rows, features).
-        occupied: whether a vehicle is connected, shape (rows, sockets), like all that follow.
-        departing: whether its last hour is this one.
-        hours_left: connected hours left, this one included; 0 without a vehicle.
+        departures: number of vehicles that leave at the end of the hour, shape (rows,).
+        occupied: 1 where a vehicle is connected, else 0; shape (rows, sockets), like all that follow.
+        hours_left: connected hours left, this one included; 0 without a vehicle; 1 in its last hour.
         required_soc: at departure; 0 without a vehicle, or if none is required.
         start_soc: state of charge at the start of an episode that begins in this row.
-        new_soc: state of charge of a vehicle that arrives in this row; 0 without a vehicle, NaN for one that
+        stays: 1 where the vehicle was here the hour before, else 0. Numbers, not flags, so that a step can
+            multiply by them: NumPy chooses by a mask several times more slowly.
+        new_soc: state of charge of a vehicle that arrives in this row; 0 without a vehicle, or for one that
             stays.
         vehicle: number of the connected vehicle in the year's schema, -1 without one.
     """
 
     hours: NDArray[np.float32]
     site_features: NDArray[np.float32]
-    occupied: NDArray[np.bool_]
-    departing: NDArray[np.bool_]
+    departures: NDArray[np.int32]
+    occupied: NDArray[np.float32]
     hours_left: NDArray[np.float32]
     required_soc: NDArray[np.float32]
     start_soc: NDArray[np.float32]
+    stays: NDArray[np.float32]
     new_soc: NDArray[np.float32]
     vehicle: NDArray[np.int16]
 
@@ -184,12 +187,13 @@ def _prepare(parameters: SiteParameters) -> YearTables:
     return YearTables(
         hours=hours,
         site_features=_site_features(hours, site.day_type, occupied, scales),
-        occupied=occupied,
-        departing=occupied & (hours_left == 1.0),
+        departures=(hours_left == 1.0).sum(axis=1).astype(np.int32),
+        occupied=occupied.astype(np.float32),
         hours_left=hours_left,
         required_soc=np.where(occupied, np.maximum(sockets.required_soc, 0), 0).astype(np.float32),
         start_soc=sockets.start_soc,
-        new_soc=sockets.new_soc,
+        stays=np.isnan(sockets.new_soc).astype(np.float32),
+        new_soc=np.nan_to_num(sockets.new_soc),
         vehicle=sockets.vehicle,
     )
 

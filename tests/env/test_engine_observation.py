@@ -1,14 +1,13 @@
-"""What the environment shows is what CityLearn's tables and objects hold."""
+"""What the environment shows is what the tables say and what has just happened, on either engine."""
 
 import numpy as np
 import pytest
 from citylearn.citylearn import CityLearnEnv
 
 from iquitos_rl.env import make_env
-from iquitos_rl.site.storage import read_table
+from iquitos_rl.site.storage import read_json, read_table
+from tests.env.hours import sockets_kwh
 from tests.small_site import random_actions
-
-pytestmark = pytest.mark.integration
 
 START, STEPS = 24 * 3, 48
 
@@ -19,16 +18,17 @@ def socket_tables(dataset, env):
 
 
 @pytest.fixture(scope="module")
-def trajectory(dataset):
+def trajectory(dataset, engine):
     """Two days of random actions without a mask: environment, observations, and each socket's consumption."""
-    env = make_env(dataset.schema_path("train"), mask_idle=False, start_step=START, episode_steps=STEPS)
+    schema = dataset.schema_path("train")
+    env = make_env(schema, engine, mask_idle=False, start_step=START, episode_steps=STEPS)
     observation, _ = env.reset()
     observations, infos, drawn = [observation], [], []
     for action in random_actions(env, STEPS):
         observation, _, _, _, info = env.step(action)
         observations.append(observation)
         infos.append(info)
-        drawn.append([float(c.electricity_consumption[len(infos) - 1]) for c in env.site.chargers])
+        drawn.append(sockets_kwh(env))
     return env, np.array(observations), infos, np.array(drawn)
 
 
@@ -41,11 +41,15 @@ def test_observations_stay_within_their_bounds(trajectory):
 def test_every_vehicles_soc_gap_and_laxity_follow_from_its_session(trajectory, dataset):
     env, observations, _, drawn = trajectory
     seen = 0
+    schema = read_json(dataset.schema_path("train"))
+    (building,) = schema["buildings"].values()
+    vehicles = schema["electric_vehicles_def"]
+    kwh = {name: vehicle["battery"]["attributes"]["capacity"] for name, vehicle in vehicles.items()}
     for number, table in enumerate(socket_tables(dataset, env)):
-        charger = env.site.chargers[number]
+        charger = building["chargers"][env.layout.sockets[number]]["attributes"]
         session_ids = table["electric_vehicle_session_id"].tolist()
         connected = (table["electric_vehicle_charger_state"] == 1).tolist()
-        capacity = env.site._vehicle_kwh[f"ev_{env.layout.sockets[number]}"]
+        capacity = kwh[f"ev_{env.layout.sockets[number]}"]
         soc, before = 0.0, None
         for t in range(STEPS):
             row = START + t
@@ -53,7 +57,7 @@ def test_every_vehicles_soc_gap_and_laxity_follow_from_its_session(trajectory, d
             name = env.layout.sockets[number]
             shown = {key.partition(".")[2]: v for key, v in block.items() if key.startswith(f"{name}.")}
             assert shown["occupied"] == connected[row]
-            assert shown["rated_power"] == pytest.approx(charger.max_charging_power / 3.0)
+            assert shown["rated_power"] == pytest.approx(charger["max_charging_power"] / 3.0)
             if not connected[row]:
                 assert [v for key, v in shown.items() if key != "rated_power"] == [0] * 6
                 before = None
@@ -68,11 +72,9 @@ def test_every_vehicles_soc_gap_and_laxity_follow_from_its_session(trajectory, d
             assert shown["soc"] == pytest.approx(soc, abs=1e-5)
             assert shown["soc_gap"] == pytest.approx(gap, abs=1e-5)
             assert shown["hours_to_departure"] == pytest.approx(min(1, hours / 12))
-            laxity = (hours - needed / charger.max_charging_power) / 6
+            laxity = (hours - needed / charger["max_charging_power"]) / 6
             assert shown["laxity"] == pytest.approx(np.clip(laxity, -1, 1), abs=1e-5)
-            assert shown["energy_needed"] == pytest.approx(
-                needed / env.site.scales.largest_battery_kwh, abs=1e-5
-            )
+            assert shown["energy_needed"] == pytest.approx(needed / max(kwh.values()), abs=1e-5)
             soc += drawn[t, number] * 0.95 / capacity
     assert seen > 20
 
@@ -82,7 +84,7 @@ def test_the_sites_features_are_the_tables_and_what_has_just_happened(trajectory
     folder = dataset.year_path("train")
     load = read_table(folder / "building.parquet")["non_shiftable_load"].to_numpy()
     pv = dataset.no_control("train").hourly["pv_generation_kwh"].to_numpy()
-    scale = env.site.scales.net_kw
+    scale = max(dataset.site.feeder_limit_kw + 2 * load.mean(), 12)
     peak = 0.0
     for t in range(1, STEPS):
         row, last = START + t, infos[t - 1]
@@ -104,9 +106,10 @@ def test_the_sites_features_are_the_tables_and_what_has_just_happened(trajectory
         assert shown["occupancy"] == pytest.approx(np.mean(occupied))
 
 
+@pytest.mark.integration
 def test_raw_is_citylearns_own_vector_hour_by_hour(dataset):
     schema = dataset.schema_path("train")
-    env = make_env(schema, observation="raw", mask_idle=False, episode_steps=STEPS)
+    env = make_env(schema, "citylearn", observation="raw", mask_idle=False, episode_steps=STEPS)
     bare = CityLearnEnv(str(schema), central_agent=True)
     assert env.observation_names == bare.observation_names[0]
     assert env.action_names == ["bess", *env.layout.sockets]
@@ -125,11 +128,11 @@ def test_raw_is_citylearns_own_vector_hour_by_hour(dataset):
 
 
 @pytest.mark.parametrize("kind", ["features", "raw"])
-def test_the_observation_after_a_window_is_the_one_that_a_longer_window_sees(dataset, kind):
+def test_the_observation_after_a_window_is_the_one_that_a_longer_window_sees(dataset, engine, kind):
     """Learners bootstrap from it; CityLearn itself would show the hour before."""
     schema = dataset.schema_path("train")
-    short = make_env(schema, observation=kind, start_step=START, episode_steps=24)
-    long = make_env(schema, observation=kind, start_step=START, episode_steps=30)
+    short = make_env(schema, engine, observation=kind, start_step=START, episode_steps=24)
+    long = make_env(schema, engine, observation=kind, start_step=START, episode_steps=30)
     short.reset(), long.reset()
     for step, action in enumerate(random_actions(short, 24)):
         last, _, _, truncated, info = short.step(action)

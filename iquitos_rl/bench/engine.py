@@ -1,0 +1,191 @@
+"""How many environment steps a second: bare CityLearn, and the batch engine for many environments."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from iquitos_rl.config.site import SiteConfig
+from iquitos_rl.env import BatchVectorEnv
+from iquitos_rl.site import build_dataset
+from iquitos_rl.tables import plain_table
+
+__all__ = ["ENVIRONMENTS", "EngineBenchmark", "bench_engine", "engine_table"]
+
+ENVIRONMENTS = (1, 16, 64, 256, 1024)
+WEEK = 168
+BATCH_SECONDS = 1.5
+"""About how long one measurement of the batch engine takes."""
+VECTOR_YEARS = 5
+VECTOR_ENVIRONMENTS = 64
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class EngineBenchmark:
+    """Medians of several measurements, taken in turn.
+
+    Attributes:
+        site: what was simulated.
+        sockets: number of sockets.
+        citylearn_steps_per_s: of a bare ``CityLearnEnv``: flat, central agent, its default reward.
+        batch_steps_per_s: of `BatchVectorEnv` with its features, by number of environments.
+        ratio: of the two, by number of environments.
+        construction_s: of a vector of 64 environments over five years, with a warm cache.
+        construction_mb: memory that it takes.
+        citylearn_construction_s: of the bare ``CityLearnEnv`` over one year.
+    """
+
+    site: str
+    sockets: int
+    citylearn_steps_per_s: float
+    batch_steps_per_s: dict[int, float]
+    ratio: dict[int, float]
+    construction_s: float
+    construction_mb: float
+    citylearn_construction_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def bench_engine(
+    site: SiteConfig,
+    environments: Sequence[int] = ENVIRONMENTS,
+    *,
+    repeats: int = 3,
+    citylearn_steps: int = WEEK,
+    say: Say = lambda text: None,
+) -> EngineBenchmark:
+    """Measure both engines on one core, in turn, so that a busy machine slows both of them.
+
+    Args:
+        site: its dataset is made in a temporary folder.
+        environments: numbers of environments.
+        repeats: measurements of each; their median counts.
+        citylearn_steps: that CityLearn is measured over, from the first day on.
+        say: told what is going on.
+    """
+    years = site.years.model_copy(update={"train": VECTOR_YEARS, "validation": 1, "test": 1})
+    site = site.model_copy(update={"years": years})
+    with tempfile.TemporaryDirectory() as folder:
+        say("building seven years of the site")
+        dataset = build_dataset(site, Path(folder) / "site", 1)
+        schemas = [dataset.schema_path("train", year) for year in range(VECTOR_YEARS)]
+        _vector(schemas, 1)  # fills the cache
+        # In a process of its own, because memory that this one has had before would not show.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            construction_s, construction_mb = pool.apply(_construct, (schemas,))
+        say("constructing CityLearn")
+        started = time.perf_counter()
+        citylearn = _citylearn(schemas[0], citylearn_steps)
+        citylearn_construction_s = time.perf_counter() - started
+        batches = {count: _batch(_vector(schemas, count)) for count in environments}
+        seconds_citylearn: list[float] = []
+        rates: dict[int, list[float]] = {count: [] for count in environments}
+        for repeat in range(repeats):
+            say(f"measurement {repeat + 1} of {repeats}")
+            seconds_citylearn.append(citylearn())
+            for count, batch in batches.items():
+                rates[count].append(batch())
+    reference = citylearn_steps / statistics.median(seconds_citylearn)
+    batch_rates = {count: statistics.median(values) for count, values in rates.items()}
+    return EngineBenchmark(
+        site=site.name,
+        sockets=site.socket_count,
+        citylearn_steps_per_s=reference,
+        batch_steps_per_s=batch_rates,
+        ratio={count: rate / reference for count, rate in batch_rates.items()},
+        construction_s=construction_s,
+        construction_mb=construction_mb,
+        citylearn_construction_s=citylearn_construction_s,
+    )
+
+
+def _vector(schemas: Sequence[Path], environments: int) -> BatchVectorEnv:
+    return BatchVectorEnv(schemas, environments, episode_steps=WEEK, random_start="day")
+
+
+def _construct(schemas: Sequence[Path]) -> tuple[float, float]:
+    """Seconds and memory (MB) that a vector environment takes until it is ready to step."""
+    before = _peak_memory_mb()
+    started = time.perf_counter()
+    vector = _vector(schemas, VECTOR_ENVIRONMENTS)
+    vector.reset(seed=0)
+    return time.perf_counter() - started, _peak_memory_mb() - before
+
+
+def _peak_memory_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes, or kilobytes
+
+
+def _citylearn(schema: Path, steps: int) -> Callable[[], float]:
+    from citylearn.citylearn import CityLearnEnv
+
+    env = CityLearnEnv(str(schema), central_agent=True, episode_time_steps=steps + 1, random_seed=0)
+    action = [[0.0] + [1.0] * (len(env.action_names[0]) - 1)]
+
+    def measure() -> float:
+        """Seconds for the steps alone."""
+        env.reset()
+        started = time.perf_counter()
+        for _ in range(steps):
+            env.step(action)
+        return time.perf_counter() - started
+
+    return measure
+
+
+def _batch(vector: BatchVectorEnv) -> Callable[[], float]:
+    """Random actions from a few arrays made beforehand: choosing them is not what is measured."""
+    random = np.random.default_rng(0)
+    low, high = vector.single_action_space.low, vector.single_action_space.high
+    shape = (vector.num_envs, len(low))
+    actions = [random.uniform(low, high, shape).astype(np.float32) for _ in range(8)]
+
+    def steps(count: int) -> float:
+        started = time.perf_counter()
+        for k in range(count):
+            vector.step(actions[k % len(actions)])
+        return time.perf_counter() - started
+
+    vector.reset(seed=0)
+    days = max(1, round(BATCH_SECONDS / steps(24)))
+
+    def measure() -> float:
+        """Environment steps a second, over whole days, resets at the ends of episodes included."""
+        vector.reset(seed=0)
+        return vector.num_envs * 24 * days / steps(24 * days)
+
+    return measure
+
+
+def engine_table(benchmark: EngineBenchmark) -> Table:
+    """The benchmark as a table."""
+    table = plain_table(f"{benchmark.site}, {benchmark.sockets} sockets, one core")
+    table.add_column("engine")
+    for heading in ("environments", "env-steps/s", "ratio"):
+        table.add_column(heading, justify="right")
+    table.add_row("CityLearnEnv, bare", "1", f"{benchmark.citylearn_steps_per_s:.1f}", "1")
+    for count, rate in benchmark.batch_steps_per_s.items():
+        table.add_row("batch, features", f"{count:,}", f"{rate:,.0f}", f"{benchmark.ratio[count]:,.0f}")
+    table.caption = (
+        f"{VECTOR_ENVIRONMENTS} environments over {VECTOR_YEARS} years: ready in "
+        f"{benchmark.construction_s:.2f} s with {benchmark.construction_mb:.0f} MB, prepared tables in the "
+        f"cache; CityLearn over one year: {benchmark.citylearn_construction_s:.1f} s"
+    )
+    return table
