@@ -12,10 +12,10 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint bench clean
+.PHONY: help setup train test lint verify bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer)  VENV=$(VENV)  RUN=$(RUN)"
 
 setup: $(READY) ## create the virtual environment with the tested versions
@@ -39,6 +39,10 @@ lint: $(READY) ## check style, format and types
 	"$(VENV)/bin/ruff" check .
 	"$(VENV)/bin/ruff" format --check .
 	"$(VENV)/bin/mypy"
+
+verify: $(READY) ## compare with CityLearn over whole years (hours); record the figures in docs/benchmarks.md
+	"$(VENV)/bin/python" experiments/verify_parity.py
+	"$(VENV)/bin/python" experiments/baseline_bar.py --citylearn
 
 bench: $(READY) ## measure simulation speed
 	"$(VENV)/bin/iquitos-rl" bench engine

@@ -120,12 +120,20 @@ def _period(result: Mapping[str, Any]) -> str:
         else f"{days:.3g} days from day {window['start_step'] // 24}"
     )
     year = f"{result['split']} year {result['year']}"
-    return f"{result['site']}, {year}, {length}, engine {result['engine']}"
+    return f"{result['site']}, {year}, {length}"
+
+
+def _engines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(str(row["engine"]) for row in rows))
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]], *, demonstration: bool = False) -> Table:
-    """The comparison as a table of at most 78 columns; energies in MWh, CO2 in tonnes."""
-    table = plain_table(_period(rows[0]))
+    """The comparison as a table of at most 78 columns; energies in MWh, CO2 in tonnes.
+
+    The title names the engine; where results are of different engines, each row names its own.
+    """
+    engines = _engines(rows)
+    table = plain_table(f"{_period(rows[0])}, engine {', '.join(engines)}")
     if demonstration:
         table.caption = "A demonstration: budgets this small teach nothing. Not a result."
     table.add_column("controller", no_wrap=True)
@@ -142,7 +150,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], *, demonstration: bool =
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["controller"],
+            row["controller"] if len(engines) == 1 else f"{row['controller']} ({row['engine']})",
             f"{row['grid_import_kwh'] / 1000:.1f}",
             "" if row["controller"] == BASELINE else _share(row["import_change_share"], sign=True),
             _share(row["ev_satisfaction"]),
@@ -161,7 +169,7 @@ def _amount(value: float) -> str:
 
 def kpi_table(kpis: Mapping[str, Any]) -> Table:
     """The KPIs of one result as a table."""
-    table = plain_table(f"{kpis['controller']}: {_period(kpis)}")
+    table = plain_table(f"{kpis['controller']}: {_period(kpis)}, engine {kpis['engine']}")
     table.add_column("KPI")
     table.add_column("value", justify="right")
     for name, value in kpis.items():

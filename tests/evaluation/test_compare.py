@@ -242,3 +242,13 @@ def test_only_the_results_of_the_last_run_are_read(tmp_path: Path):
     summary = {"results": ["result_no_control.json", "result_ppo.json"]}
     (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     assert [r["controller"] for r in read_results(tmp_path)] == ["no_control", "ppo"]
+
+
+def test_the_table_says_which_engine_made_each_number():
+    same = [result("no_control"), result("ppo")]
+    assert "engine citylearn" in "\n".join(rendered(comparison_table(compare(same))))
+    mixed = [result("no_control"), result("ppo", engine="batch")]
+    text = "\n".join(rendered(comparison_table(compare(mixed))))
+    assert "engine citylearn, batch" in text
+    assert "no_control (citylearn)" in text
+    assert "ppo (batch)" in text

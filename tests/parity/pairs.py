@@ -39,6 +39,11 @@ class Pair:
             for kind in self.kinds
         }
 
+    def set_mask(self, mask_idle: bool) -> None:
+        """Mask the requests of idle sockets, or not, from the next episode on."""
+        for env in (self.citylearn, *self.batch.values()):
+            env.mask_idle = mask_idle
+
     def record(self, name: str, start_step: int, seed: int = 0, steps: int | None = None) -> Recording:
         """Record CityLearn under the actions of this name."""
         made = actions.make(name, self.citylearn, steps or self.citylearn.episode_steps, seed)

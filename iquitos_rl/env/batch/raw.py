@@ -11,24 +11,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from citylearn.data import CarbonIntensity, EnergySimulation, Pricing, TimeSeriesData, Weather
 from numpy.typing import NDArray
 
 from iquitos_rl.env.batch.schema import SECONDS_PER_STEP, SiteParameters, UnsupportedSchemaError
-from iquitos_rl.env.batch.tables import INCOMING, NO_SOC, NO_TIME, ChargerTables, SiteTables
-from iquitos_rl.env.batch.years import SiteYears
+from iquitos_rl.env.batch.tables import CONNECTED, INCOMING, NO_SOC, NO_TIME, ChargerTables, SiteTables
 from iquitos_rl.site.storage import read_table
 
-__all__ = ["HourBefore", "RawWriter", "raw_names", "raw_table"]
+if TYPE_CHECKING:  # both use this module
+    from iquitos_rl.env.batch.engine import Hour
+    from iquitos_rl.env.batch.years import SiteYears
+
+__all__ = ["RawWriter", "raw_names", "raw_table"]
 
 Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 Index = NDArray[np.intp]
 
-CONNECTED = 1.0
 NO_CAPACITY = -1.0
 """CityLearn's capacity of the vehicle that is not there."""
 
@@ -58,45 +60,31 @@ OTHER_DEVICES = ("deferrable_appliance_", "escalator_")
 
 CLOCK = ("minutes", "seconds")
 """Shown only if the site's table has them."""
-SITE_SERIES = {
-    "month", "hour", "day_type", "daylight_savings_status", "hvac_mode", "comfort_band", "occupant_count",
-    "average_unmet_cooling_setpoint_difference", *CLOCK,
-    *(
-        f"{name}{suffix}"
-        for name in (
-            "indoor_dry_bulb_temperature", "indoor_dry_bulb_temperature_cooling_set_point",
-            "indoor_dry_bulb_temperature_heating_set_point", "indoor_relative_humidity", "non_shiftable_load",
-            "cooling_demand", "heating_demand", "dhw_demand",
-        )
-        for suffix in ("", "_without_control")
-    ),
-}  # fmt: skip
-OTHER_SERIES = {
-    "carbon_intensity",
-    *(
-        f"{name}{suffix}"
-        for name in (
-            "outdoor_dry_bulb_temperature", "outdoor_relative_humidity", "diffuse_solar_irradiance",
-            "direct_solar_irradiance", "electricity_pricing",
-        )
-        for suffix in ("", "_predicted_1", "_predicted_2", "_predicted_3")
-    ),
-}  # fmt: skip
 INDOORS = "indoor_dry_bulb_temperature"
-DELTAS = {f"{INDOORS}_{way}_delta": f"{INDOORS}_{way}_set_point" for way in ("cooling", "heating")}
-"""Differences of the indoor temperature to a set point."""
-ALWAYS_ZERO = {
-    "power_outage",
-    *(
-        f"{kind}_{what}"
-        for kind in ("cooling", "heating", "dhw")
-        for what in ("storage_soc", "electricity_consumption", "storage_electricity_consumption")
-    ),
-}  # fmt: skip
-"""Of thermal devices without demand, and of outages, which CityLearn overlooks unless it simulates them."""
+SET_POINTS = {f"{INDOORS}_{way}_delta": f"{INDOORS}_{way}_set_point" for way in ("cooling", "heating")}
+"""Differences of the indoor temperature to set points."""
+ALWAYS_ZERO = {"power_outage"} | {
+    f"{kind}_{what}"
+    for kind in ("cooling", "heating", "dhw")
+    for what in ("storage_soc", "electricity_consumption", "storage_electricity_consumption")
+}
+"""Of thermal devices without demand; and of outages, which CityLearn overlooks unless it simulates them."""
+CONTROLLED = (
+    INDOORS, *SET_POINTS.values(), "indoor_relative_humidity", "non_shiftable_load", "cooling_demand",
+    "heating_demand", "dhw_demand",
+)  # fmt: skip
+FORECAST = (
+    "outdoor_dry_bulb_temperature", "outdoor_relative_humidity", "diffuse_solar_irradiance",
+    "direct_solar_irradiance", "electricity_pricing",
+)  # fmt: skip
 MODELLED = {
-    *SITE_SERIES, *OTHER_SERIES, *DELTAS, *ALWAYS_ZERO, *LIVE, "solar_generation"
+    *CLOCK, "month", "hour", "day_type", "daylight_savings_status", "hvac_mode", "comfort_band",
+    "occupant_count", "average_unmet_cooling_setpoint_difference", "carbon_intensity", "solar_generation",
+    *(f"{name}{suffix}" for name in CONTROLLED for suffix in ("", "_without_control")),
+    *(f"{name}{suffix}" for name in FORECAST for suffix in ("", *(f"_predicted_{k}" for k in (1, 2, 3)))),
+    *SET_POINTS, *ALWAYS_ZERO, *LIVE,
 }  # fmt: skip
+"""Observations of the site, but for those of charging constraints."""
 
 
 def raw_names(parameters: SiteParameters) -> list[str]:
@@ -193,7 +181,7 @@ def raw_table(parameters: SiteParameters, site: SiteTables, sockets: ChargerTabl
         UnsupportedSchemaError: as `raw_names`; or vehicles that are shown with a state of charge that drifts
             at random.
         DatasetError: a table is missing or unreadable.
-        ValueError: a table with other columns than CityLearn takes.
+        ValueError: a table that CityLearn would not take.
     """
     names, shown = _site_names(parameters), _socket_observations(parameters)
     width = len(names) + len(shown) * len(parameters.chargers)
@@ -214,11 +202,12 @@ def _series(parameters: SiteParameters, site: SiteTables) -> dict[str, NDArray[A
     def read(kind: type[TimeSeriesData], path: Path | None, **options: float) -> TimeSeriesData:
         if path is None:
             return TimeSeriesData()
-        rows = slice(parameters.first_row, parameters.first_row + parameters.rows)
-        columns = {str(name): column.to_numpy() for name, column in read_table(path).iloc[rows].items()}
+        table = read_table(path).iloc[parameters.first_row :].iloc[: parameters.rows]
+        if len(table) < parameters.rows:
+            raise ValueError(f"{path}: {parameters.rows - len(table)} rows too few")
         try:
-            return kind(**columns, **options)
-        except TypeError as error:
+            return kind(**{str(name): values.to_numpy() for name, values in table.items()}, **options)
+        except (TypeError, ValueError, AssertionError) as error:
             raise ValueError(f"{path}: CityLearn does not take this table ({error})") from None
 
     # CityLearn's own classes: they know defaults, types and bounds of optional columns.
@@ -234,7 +223,7 @@ def _series(parameters: SiteParameters, site: SiteTables) -> dict[str, NDArray[A
         for name, values in vars(source).items()
         if isinstance(values, np.ndarray)
     }
-    series |= {name: series[INDOORS] - series[set_point] for name, set_point in DELTAS.items()}
+    series |= {name: series[INDOORS] - series[set_point] for name, set_point in SET_POINTS.items()}
     series |= dict.fromkeys(ALWAYS_ZERO, 0.0)  # a table may have outages that are not simulated
     series["solar_generation"] = site.pv_kwh
     series[BESS_SOC] = 0.0 if parameters.bess is None else parameters.bess.initial_soc
@@ -292,22 +281,6 @@ def _soc_before(parameters: SiteParameters, sockets: ChargerTables) -> Float32:
     return soc
 
 
-class HourBefore(Protocol):
-    """What the writer needs of the hour just simulated (`Hour`); arrays of shape (environments,).
-
-    Attributes:
-        net_kwh: net consumption.
-        bess_kwh: electricity consumption of the BESS.
-        bess_soc: at the end of the hour.
-        sockets_soc: at the end of the hour, shape (environments, sockets).
-    """
-
-    net_kwh: Float32
-    bess_kwh: Float32
-    bess_soc: Float32
-    sockets_soc: Float32
-
-
 class RawWriter:
     """Writes observations into one array that is used again and again.
 
@@ -332,8 +305,6 @@ class RawWriter:
         for year in parameters[1:]:
             if raw_names(year) != self.names:
                 raise ValueError(f"{year.schema}: other observations than {parameters[0].schema}")
-        if table.shape[1] != len(self.names):
-            raise ValueError(f"a table of {table.shape[1]} columns for {len(self.names)} observations")
         self._table = table
         self._vehicle, self._start_soc = years.tables.vehicle, years.tables.start_soc
         counts = [len(year.vehicles) for year in parameters]
@@ -366,7 +337,7 @@ class RawWriter:
         year: Index,
         step: Index,
         stale: NDArray[np.bool_],
-        hour: HourBefore | None,
+        hour: Hour | None,
         granted_kw: Float,
         violation_kw: Float,
     ) -> Float32:
@@ -408,9 +379,7 @@ class RawWriter:
             self._violation[:] = self._violation_kwh[mine]
         return observation
 
-    def _write_soc(
-        self, shown: Float32, rows: Index, year: Index, step: Index, hour: HourBefore | None
-    ) -> None:
+    def _write_soc(self, shown: Float32, rows: Index, year: Index, step: Index, hour: Hour | None) -> None:
         stays = np.isnan(shown)
         if hour is not None:
             np.copyto(shown, hour.sockets_soc, where=stays)
@@ -425,7 +394,7 @@ class RawWriter:
             at = rows[first]
             shown[first] = np.where(self._vehicle[at] >= 0, self._start_soc[at], NO_SOC)
 
-    def _show_first_hour(self, environments: Index, hour: HourBefore) -> None:
+    def _show_first_hour(self, environments: Index, hour: Hour) -> None:
         """Update what was shown after a reset: in an episode's first hour CityLearn shows that very hour."""
         for column, quantity in self._live:
             column[environments] = getattr(hour, quantity)[environments]
