@@ -106,21 +106,42 @@ def dataset_build(
 
 
 @dataset_app.command("validate")
-def dataset_validate(path: DatasetPath = DEFAULT_DATASET, as_json: AsJson = False) -> None:
-    """Check the tables and the physics of a dataset."""
-    from iquitos_rl.site import validate_dataset
+def dataset_validate(
+    path: DatasetPath = DEFAULT_DATASET,
+    parity: Annotated[
+        bool, typer.Option(help="Whether to compare the batch engine with CityLearn over three days.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Check the tables and the physics of a dataset, and that both engines agree on it."""
+    from iquitos_rl.site import load_dataset, validate_dataset
 
     report = validate_dataset(path)
+    compared = None
+    if parity and not report.errors:
+        from iquitos_rl.env.parity import check_parity
+
+        err.print("Comparing the batch engine with CityLearn over three days", highlight=False)
+        compared = check_parity(load_dataset(path).schema_path("test"))
     if as_json:
         findings = [vars(finding) for finding in report.findings]
-        _print_json({"path": str(path), "tables": report.tables, "findings": findings})
+        values = {"path": str(path), "tables": report.tables, "findings": findings}
+        _print_json(values | {"parity": None if compared is None else compared.to_json()})
     else:
         for finding in report.findings:
             typer.echo(str(finding))
         typer.echo(
             f"{path}: {report.tables} tables, {len(report.errors)} errors, {len(report.warnings)} warnings"
         )
-    raise typer.Exit(report.exit_code)
+        if compared is not None:
+            for line in compared.differences:
+                typer.echo(f"engines differ: {line}")
+            typer.echo(
+                f"{compared.schema}: the engines {'agree' if compared.equal else 'differ'} over "
+                f"{compared.steps} hours from hour {compared.start_step}; largest relative difference "
+                f"{compared.largest:.1e}"
+            )
+    raise typer.Exit(BAD_INPUT if compared is not None and not compared.equal else report.exit_code)
 
 
 @dataset_app.command("describe")

@@ -345,6 +345,22 @@ class ParityReport:
         """Whether the engines agree in every quantity of every hour."""
         return not self.differences
 
+    @property
+    def largest(self) -> float:
+        """The largest relative difference of all."""
+        return max((deviation.relative for deviation in self.worst.values()), default=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "schema": str(self.schema),
+            "start_step": self.start_step,
+            "steps": self.steps,
+            "equal": self.equal,
+            "largest_relative_difference": self.largest,
+            "differences": list(self.differences),
+        }
+
 
 def check_parity(schema: str | Path, steps: int = 72, seed: int = 0, *, raw: bool = False) -> ParityReport:
     """Simulate random actions with both engines, in a window that the seed chooses.

@@ -33,7 +33,9 @@ def two_years(dataset, engine):
 
 @pytest.mark.parametrize("kind", ["features", "raw"])
 def test_gymnasiums_checker_is_content(dataset, engine, kind):
-    env = make_env(dataset.schema_path("train"), engine, observation=kind, episode_steps=48, random_start="day")
+    env = make_env(
+        dataset.schema_path("train"), engine, observation=kind, episode_steps=48, random_start="day"
+    )
     with warnings.catch_warnings():
         # Style advice: the raw vector is unbounded on purpose, CityLearn's own bounds being estimates.
         warnings.filterwarnings("ignore", r".*Box observation space (min|max)imum value is -?infinity")

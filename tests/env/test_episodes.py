@@ -72,7 +72,12 @@ def test_windows_that_do_not_fit_the_data_are_refused(arguments, said):
 
 @pytest.mark.parametrize(
     ("year", "start", "said"),
-    [(2, 0, "year 2: there are 2"), (-1, 0, "year -1"), (0, -1, "start_step -1"), (1, 73, "no room for 24 of 96")],
+    [
+        (2, 0, "year 2: there are 2"),
+        (-1, 0, "year -1"),
+        (0, -1, "start_step -1"),
+        (1, 73, "no room for 24 of 96"),
+    ],
 )
 def test_a_window_outside_the_data_is_refused(year, start, said):
     windows = Windows([97, 97], 24, "hour", 0)

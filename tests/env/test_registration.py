@@ -38,9 +38,7 @@ def test_gymnasium_makes_it_by_name_however_often_it_is_registered(dataset, engi
 def test_gymnasium_makes_many_by_the_same_name(dataset, mode):
     register()
     schema = dataset.schema_path("train")
-    vector = gymnasium.make_vec(
-        ENV_ID, num_envs=3, vectorization_mode=mode, schema=schema, episode_steps=24
-    )
+    vector = gymnasium.make_vec(ENV_ID, num_envs=3, vectorization_mode=mode, schema=schema, episode_steps=24)
     assert isinstance(vector.unwrapped, BatchVectorEnv if mode == "vector_entry_point" else SyncVectorEnv)
     assert vector.num_envs == 3
     assert vector.spec is not None

@@ -31,9 +31,7 @@ class Pair:
     ) -> None:
         options = {"reference": UNIT} | options
         self.kinds = ("raw", "features") if raw else ("features",)
-        self.citylearn: Any = make_env(
-            schema, engine="citylearn", observation=self.kinds[0], **options
-        )
+        self.citylearn: Any = make_env(schema, engine="citylearn", observation=self.kinds[0], **options)
         self.batch: dict[str, Any] = {
             kind: make_env(batch_schema or schema, engine="batch", observation=kind, **options)
             for kind in self.kinds

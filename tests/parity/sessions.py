@@ -120,7 +120,9 @@ def socket_table(
                 arrival_time[row] = start - row
         if choices.current_soc:
             # Used in the row of an arrival, or where a window begins; to be overlooked in all others.
-            current[here] = np.where(random.random(end - start) < 0.6, random.uniform(0, 1, end - start), np.nan)
+            current[here] = np.where(
+                random.random(end - start) < 0.6, random.uniform(0, 1, end - start), np.nan
+            )
         free_from = end
     scale = 1.0 if choices.fractions else 100.0
     table: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""The comparison notices 0.1 %: one term of one device changed for the batch engine only, and parity is lost.
+"""The comparison notices 0.1 %: one term changed for the batch engine only, and parity is lost.
 
-The site has everything at once, and the actions make every term bind. CityLearn is recorded once with the true
-site; the batch engine then reads the true one (no difference), and each of the changed ones (a difference).
+The site has everything at once, and the actions make every term bind. CityLearn is recorded once with the
+true site; the batch engine then reads the true one (no difference), and each of the changed ones (one).
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from iquitos_rl.env import make_env
-from iquitos_rl.env.parity import Recording, deviations, record
+from iquitos_rl.env.parity import Deviation, Recording, deviations, record
 from tests.parity import actions
 from tests.parity.pairs import UNIT, Pair
 from tests.parity.variants import Choices, Variant, build
@@ -74,7 +74,11 @@ def binding_actions(env, steps):
         # Just above the least power that a charger takes, and just below 1.001 times it.
         action[1 + socket] = 1.0005 * 1.5 / (7.0 + socket) if row % 2 else -1.0005 * 1.2 / 6.0
     return np.concatenate(
-        [actions.random_uniform(env, part, 1), actions.extreme(env, part, 2), np.clip(least, env.action_space.low, 1)]
+        [
+            actions.random_uniform(env, part, 1),
+            actions.extreme(env, part, 2),
+            np.clip(least, env.action_space.low, 1),
+        ]
     )
 
 
@@ -211,7 +215,9 @@ MUTATIONS: dict[str, Change] = {
 def reference(tmp_path_factory) -> Recording:
     """CityLearn on the true site."""
     schema = whole_site().write(tmp_path_factory.mktemp("true"))
-    env = make_env(schema, engine="citylearn", observation="raw", reference=UNIT, mask_idle=False, start_step=START)
+    env = make_env(
+        schema, engine="citylearn", observation="raw", reference=UNIT, mask_idle=False, start_step=START
+    )
     recording = record(env, binding_actions(env, env.episode_steps), start_step=START)
     assert recording["terminated"][-1] == 1
     return recording
@@ -220,7 +226,7 @@ def reference(tmp_path_factory) -> Recording:
 def batch_differences(site, folder, reference):
     """What the batch engine with this site does otherwise than CityLearn with the true one."""
     schema = site.write(folder)
-    found = {}
+    found: dict[str, Deviation] = {}
     for kind in ("raw", "features"):
         env = make_env(
             schema, engine="batch", observation=kind, reference=UNIT, mask_idle=False, start_step=START

@@ -85,7 +85,11 @@ REFUSED = {
         "electrical_service",
     ),
     "deferrable appliances": (
-        in_building(deferrable_appliances={"washer": {"cycle_profiles_file": "a", "flexibility_schedule_file": "b"}}),
+        in_building(
+            deferrable_appliances={
+                "washer": {"cycle_profiles_file": "a", "flexibility_schedule_file": "b"}
+            }
+        ),
         "deferrable_appliances",
     ),
     "washing machines": (in_building(washing_machines={"washer": {"file": "a"}}), "washing_machines"),
@@ -100,7 +104,9 @@ REFUSED = {
     "noisy chargers": (charger(noise_std=0.1), "noise_std"),
     "autosized PV": (lambda site: site.building["pv"].update(autosize=True), "pv.autosize"),
     "autosized BESS": (in_bess(autosize=True), "electrical_storage.autosize"),
-    "another building class": (in_building(type="citylearn.building.LSTMDynamicsBuilding"), "LSTMDynamicsBuilding"),
+    "another building class": (
+        in_building(type="citylearn.building.LSTMDynamicsBuilding"), "LSTMDynamicsBuilding"
+    ),
     "another PV class": (lambda site: site.building["pv"].update(type=OTHER_CLASS), "SomethingElse"),
     "another BESS class": (in_bess(type=OTHER_CLASS), "SomethingElse"),
     "another charger class": (charger(type=OTHER_CLASS), "SomethingElse"),
@@ -115,7 +121,8 @@ REFUSED = {
     "BESS loss drawn between two values": (drawn_between("loss_coefficient"), "loss_coefficient"),
     **{
         f"random {key} of a vehicle": (without("vehicle", key), key)
-        for key in ("power_efficiency_curve", "capacity_power_curve", "capacity_loss_coefficient", "initial_soc")
+        for key in ("power_efficiency_curve", "capacity_power_curve", "capacity_loss_coefficient",
+                    "initial_soc")
     },
     "topology events": (
         in_schema(topology_events=[{"time_step": 3, "operation": "remove_member", "target": "site"}]),
@@ -123,7 +130,9 @@ REFUSED = {
     ),
     "dynamic topology": (in_schema(topology_mode="dynamic"), "topology_mode"),
     "community market": (in_schema(community_market={"enabled": True}), "community_market"),
-    "demand response": (in_schema(demand_response={"enabled": True, "requests_file": "a"}), "demand_response"),
+    "demand response": (
+        in_schema(demand_response={"enabled": True, "requests_file": "a"}), "demand_response"
+    ),
     "robustness": (in_schema(robustness={"enabled": True, "events_file": "a"}), "robustness"),
     "entity interface": (in_schema(interface="entity"), "interface"),
     "one agent for each building": (in_schema(central_agent=False), "central_agent"),
@@ -290,10 +299,11 @@ def no_least_depth(site):
 
 
 def everything_switched_off(site):
-    site.building |= {
+    off = {
         "electrical_service": None, "power_outage": {"simulate_power_outage": False}, "noise_std": 0.0,
         "deferrable_appliances": {}, "cooling_device": None,
     }  # fmt: skip
+    site.building.update(off)
     site.schema |= {"community_market": {"enabled": False}, "topology_events": [], "topology_mode": "static"}
 
 
@@ -310,7 +320,9 @@ MODELLED_OR_REFUSED = {
         charging_constraints={"building_limit_kw": 4.0, "expose_observations": True}
     ),
     "an infinite limit": lambda site: site.building.update(
-        charging_constraints={"building_limit_kw": "inf", "phases": [{"limit_kw": 2.0, "chargers": ["socket_0"]}]}
+        charging_constraints={
+            "building_limit_kw": "inf", "phases": [{"limit_kw": 2.0, "chargers": ["socket_0"]}]
+        }
     ),
     "a socket without action": lambda site: site.building.update(
         inactive_actions=["electric_vehicle_storage_socket_0"]

@@ -1,7 +1,7 @@
 """On generated sites of every kind the batch engine equals CityLearn, whatever is asked of it.
 
-`PARITY_EXAMPLES=2000 pytest tests/parity/test_variants.py -k anywhere` looks at new examples, and shrinks what
-it finds; without it the examples are always the same.
+`PARITY_EXAMPLES=2000 pytest tests/parity/test_variants.py -k anywhere` looks at new examples, and shrinks
+what it finds; without it the examples are always the same.
 """
 
 import os
@@ -29,7 +29,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def differences(folder, choices, seed, names, *, raw=True, mask_idle=True, steps=36):
-    """Differences in windows at the data's start, in its middle and up to its end, one for each of the names."""
+    """Differences at the data's start, in its middle and up to its end, each under one of the actions."""
     variant = build(choices, seed)
     steps = min(steps, variant.steps)
     pair = Pair(variant.write(folder), raw=raw, mask_idle=mask_idle, episode_steps=steps)
@@ -37,9 +37,7 @@ def differences(folder, choices, seed, names, *, raw=True, mask_idle=True, steps
     starts = [0, last // 2 + seed % 5 if last >= 10 else 0, last]
     lines = pair.interface_differences()
     for start, name in zip(starts, names, strict=True):
-        lines += [
-            f"{name} from {start}: {line}" for line in pair.differences(pair.record(name, start, seed))
-        ]
+        lines += [f"{name} from {start}: {line}" for line in pair.differences(pair.record(name, start, seed))]
     return lines
 
 
@@ -73,6 +71,8 @@ KINDS = {
     "no BESS": replace(PLAIN, bess="none"),
     "curved BESS": replace(PLAIN, bess="curved"),
     "ageing BESS": replace(PLAIN, bess="worn"),
+    "a site of megawatts": replace(PLAIN, large=True),
+    "a site of megawatts, ageing BESS": replace(PLAIN, large=True, bess="worn"),
     "feeder of 0": replace(PLAIN, limit="zero"),
     "ample feeder": replace(PLAIN, limit="ample"),
     "no limit": replace(PLAIN, limit="none"),

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from hypothesis import strategies as st
 
 from iquitos_rl.site.storage import write_json, write_table
@@ -51,6 +50,7 @@ class Choices:
     table_format: str = "parquet"
     pv: bool = True
     bess: str = "plain"  # or none, curved, worn
+    large: bool = False  # PV, load and BESS of megawatts, where single precision is coarse
     limit: str = "share"  # or none, zero, ample, unconstrained: no section at all
     phases: int = 0
     headroom: bool | None = False
@@ -88,6 +88,7 @@ def choices(draw: st.DrawFn, *, raw: bool = True) -> Choices:
         table_format=draw(st.sampled_from(["parquet", "csv"])),
         pv=draw(st.sampled_from([True, True, True, False])),
         bess=draw(st.sampled_from(["plain", "curved", "worn", "none"])),
+        large=draw(st.sampled_from([False, False, True])),
         limit=draw(st.sampled_from(["share", "share", "ample", "zero", "none", "unconstrained"])),
         phases=draw(st.sampled_from([0, 0, 1, 2, 3])),
         headroom=draw(st.sampled_from([False, True, None])),
@@ -170,6 +171,7 @@ def build(choices: Choices, seed: int = 0) -> Variant:
     rows = choices.first_row + choices.hours + (choices.first_row > 0) * 5  # rows after the end, too
     timetable = draw_timetable(choices, rows, random)
     suffix = choices.table_format
+    size = 60.0 if choices.large else 1.0
     tables = {f"{name}.{suffix}": t for name, t in _site_tables(choices, rows, random).items()}
     for number, name in enumerate(names):
         tables[f"chargers/{name}.{suffix}"] = socket_table(choices, timetable, number, rows, random)
@@ -186,10 +188,10 @@ def build(choices: Choices, seed: int = 0) -> Variant:
         building["pv"] = {
             "type": "citylearn.energy_model.PV",
             "autosize": False,
-            "attributes": {"nominal_power": float(random.uniform(2, 60))},
+            "attributes": {"nominal_power": size * float(random.uniform(2, 60))},
         }
     if choices.bess != "none":
-        attributes = _battery(random, choices.bess, capacity=random.uniform(4, 80), c_rate=(0.2, 1.2))
+        attributes = _battery(random, choices.bess, size * random.uniform(4, 80), (0.2, 1.2))
         building["electrical_storage"] = {"type": BATTERY, "autosize": False, "attributes": attributes}
     building["chargers"] = {
         name: {
@@ -280,7 +282,7 @@ def _charger(choices: Choices, random: np.random.Generator) -> dict[str, Any]:
     most, back = float(random.uniform(1.5, 11)), float(random.uniform(1, 8))
     discharges = choices.v2g and random.random() < 0.7
     weak = choices.min_power and random.random() < 0.7
-    attributes = {
+    attributes: dict[str, Any] = {
         "efficiency": float(random.uniform(0.85, 1.0)),
         "max_charging_power": most,
         "min_charging_power": most * float(random.uniform(0.05, 0.4)) if weak else 0.0,
@@ -332,9 +334,7 @@ def _observations(choices: Choices, random: np.random.Generator) -> dict[str, An
     }
 
 
-def _site_tables(
-    choices: Choices, rows: int, random: np.random.Generator
-) -> dict[str, dict[str, Any]]:
+def _site_tables(choices: Choices, rows: int, random: np.random.Generator) -> dict[str, dict[str, Any]]:
     """The site's own series. The hour of ``first_row`` is ``first_hour``."""
     hour = (np.arange(rows) - choices.first_row + choices.first_hour) % 24
     day = (np.arange(rows) + choices.first_hour) // 24 % 7
@@ -345,7 +345,7 @@ def _site_tables(
         "hour": hour + 1,
         "day_type": day + 1,
         "indoor_dry_bulb_temperature": np.full(rows, 25.0),
-        "non_shiftable_load": random.gamma(2.0, 3.0, rows),
+        "non_shiftable_load": random.gamma(2.0, 60.0 if choices.large else 3.0, rows),
         "dhw_demand": nothing,
         "cooling_demand": nothing,
         "heating_demand": nothing,
@@ -367,10 +367,7 @@ def _site_tables(
 def _with_predictions(series: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
     """Predictions that are not what comes, so that one cannot be taken for the other."""
     rows = len(next(iter(series.values())))
-    predicted = {f"{n}_predicted_{k}": v * random.uniform(0.8, 1.2, rows) for n, v in series.items() for k in (1, 2, 3)}
+    predicted = {
+        f"{n}_predicted_{k}": v * random.uniform(0.8, 1.2, rows) for n, v in series.items() for k in (1, 2, 3)
+    }
     return {**series, **predicted}
-
-
-def as_frame(columns: dict[str, Any]) -> pd.DataFrame:
-    """Columns as a table, for a look at them."""
-    return pd.DataFrame(columns)

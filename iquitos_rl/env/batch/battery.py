@@ -77,7 +77,9 @@ class BatteryBank:
     Args:
         batteries: all that can be in a slot.
         shape: of the slots.
-        dtype: of what is computed within an hour; states are kept in single precision, as CityLearn does.
+        dtype: of what is computed within an hour by those few operations; states are kept in single
+            precision, as CityLearn does.
+        exact: repeat CityLearn operation by operation, its rounding included, in any case.
 
     Attributes:
         soc: state of charge of each slot; 0 in an empty one.
@@ -90,7 +92,12 @@ class BatteryBank:
     """
 
     def __init__(
-        self, batteries: Sequence[BatteryParameters], shape: tuple[int, ...], dtype: type = np.float64
+        self,
+        batteries: Sequence[BatteryParameters],
+        shape: tuple[int, ...],
+        *,
+        dtype: type = np.float64,
+        exact: bool = False,
     ) -> None:
         self._capacity = np.array([b.capacity_kwh for b in batteries], float)
         self._nominal = np.array([b.nominal_power_kw for b in batteries], float)
@@ -107,6 +114,7 @@ class BatteryBank:
             flat_power is not None
             and flat_efficiency is not None
             and not self._wears
+            and not exact
             and bool(np.all(self._capacity > SMALLEST))
         )
         self.is_lossless = flat_efficiency is not None and bool(np.all(flat_efficiency == 1.0))
@@ -117,10 +125,13 @@ class BatteryBank:
             np.zeros(shape, dtype) for _ in range(4)
         )
         self.root = np.ones(shape, dtype)
-        self._inverse_root = np.ones(shape, dtype)
-        self._limit_kwh = np.zeros(shape, dtype)  # of an hour, where it does not depend on the SOC
-        self._degraded_kwh = np.zeros(shape, dtype)
-        self._start, self._moved, self._room = (np.zeros(shape, dtype) for _ in range(3))
+        self._inverse_root, self._divisor = np.ones(shape, dtype), np.ones(shape, dtype)
+        self._capacity32, self._floor32 = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self._limit_kwh: Float = np.zeros(shape, dtype)  # of an hour, where it does not depend on the SOC
+        self._degraded_kwh: Float = np.zeros(shape, dtype)
+        self._start: Float = np.zeros(shape, dtype)
+        self._moved: Float = np.zeros(shape, dtype)
+        self._room: Float = np.zeros(shape, dtype)
         self._balance: Float32 = np.zeros(shape, np.float32)
 
     def put(self, slots: Slots, battery: Index) -> None:
@@ -130,7 +141,9 @@ class BatteryBank:
         self.capacity_kwh[slots] = capacity
         self.nominal_kw[slots] = self._nominal[battery]
         self._inverse_capacity[slots] = 1.0 / np.maximum(capacity, SMALLEST)
+        self._divisor[slots] = np.maximum(capacity, SMALLEST)
         self._floor_kwh[slots] = self._floor[battery] * capacity
+        self._capacity32[slots], self._floor32[slots] = capacity, self._floor[battery] * capacity
         self._degraded_kwh[slots] = capacity
         flat_power, flat_efficiency = self._power_curves.flat, self._efficiency_curves.flat
         if flat_power is not None:
@@ -168,7 +181,7 @@ class BatteryBank:
     def exchange(self, energy_kwh: Float) -> Float32:
         """Charge (positive) or discharge (negative) batteries as far as they allow; as `charge`."""
         if not self._is_lean:
-            return self._exchange_in_passes(energy_kwh)
+            return self._exchange_exactly(energy_kwh)
         start, moved, room = self._start, self._moved, self._room
         np.multiply(self.soc, self.capacity_kwh, out=start)
         np.maximum(start, self._floor_kwh, out=start)
@@ -192,38 +205,49 @@ class BatteryBank:
         np.multiply(energy_kwh, self._inverse_capacity, out=self.soc, casting="same_kind")
         np.minimum(self.soc, np.float32(1), out=self.soc)
 
-    def _exchange_in_passes(self, energy_kwh: Float) -> Float32:
+    def _exchange_exactly(self, energy_kwh: Float) -> Float32:
+        """CityLearn's two passes, and its rounding.
+
+        CityLearn multiplies a state of charge in single precision by plain numbers, so the energy that a
+        battery begins an hour with, and the room in it, are in single precision too, unless it is at its
+        floor, which is a plain number; the rest is in double precision. For a battery of some MWh that
+        rounding is not small, and what differs in one hour stays different for the year.
+        """
         capacity, floor_kwh = self.capacity_kwh, self._floor_kwh
-        start = np.maximum(floor_kwh, self.soc * capacity)
+        rounded = self.soc * self._capacity32
+        at_floor = rounded <= self._floor32
+        start = np.where(at_floor, floor_kwh, rounded)
+        # A plain number and one of single precision: NumPy 2 rounds the plain number first.
+        space = self._degraded_kwh.astype(np.float32) - rounded
+        above = rounded - self._floor32
         charging = energy_kwh >= 0
-        wanted = np.minimum(np.abs(energy_kwh), self._power_limit(start))
+        wanted = np.minimum(np.abs(energy_kwh), self._power_limit(start, at_floor))
         moved = wanted
-        # CityLearn's two passes: the efficiency follows the power, the room in the battery the efficiency.
-        for _ in range(2):
+        # The efficiency follows the power, the room the efficiency; with one efficiency one pass is two.
+        for _ in range(1 if self._efficiency_curves.flat is not None else 2):
             self._update_efficiency(moved)
-            room = np.maximum(self._degraded_kwh - start, 0.0) / np.maximum(self.root, SMALLEST)
-            held = np.maximum(start - floor_kwh, 0.0) * self.root
-            moved = np.minimum(wanted, np.where(charging, room, held))
-        end = np.where(
-            charging,
-            np.minimum(start + moved * self.root, capacity),
-            np.maximum(floor_kwh, start - moved / self.root),
-        )
-        np.multiply(end, self._inverse_capacity, out=self.soc, casting="same_kind")
+            root = self.root.astype(np.float32)
+            at_most = np.where(charging, space / root, above * root)
+            empty = np.where(charging, (self._degraded_kwh - floor_kwh) / self.root, 0.0)
+            moved = np.minimum(wanted, np.maximum(np.where(at_floor, empty, at_most), 0.0))
+        change = np.where(charging, moved * self.root, -moved / self.root)
+        end = np.minimum(np.maximum(start + change, floor_kwh), capacity)
+        np.divide(end, self._divisor, out=self.soc, casting="same_kind")
         delta = end - start
-        balance = np.where(delta >= 0, delta / self.root, delta * self.root)
+        balance = np.where(charging, delta / self.root, delta * self.root)
         np.copyto(self._balance, balance, casting="same_kind")
         if self._wears:
-            worn = self._wear[self.battery] * capacity * np.abs(self._balance)
-            worn /= 2 * np.maximum(self._degraded_kwh, SMALLEST)
-            np.maximum(self._degraded_kwh - worn, 0.0, out=self._degraded_kwh)
+            worn = (self._wear[self.battery] * capacity).astype(np.float32) * np.abs(self._balance)
+            worn /= (2 * np.maximum(self._degraded_kwh, SMALLEST)).astype(np.float32)
+            np.maximum(self._degraded_kwh.astype(np.float32) - worn, 0.0, out=self._degraded_kwh)
         return self._balance
 
-    def _power_limit(self, start_kwh: Float) -> Float:
+    def _power_limit(self, start_kwh: Float, at_floor: NDArray[np.bool_]) -> Float:
         """Most energy (kWh) in or out in this hour, by the state of charge."""
         if self._power_curves.flat is not None:
             return self._limit_kwh
-        soc = start_kwh * self._inverse_capacity
+        soc = start_kwh / self._divisor
+        soc = np.where(at_floor, soc, soc.astype(np.float32))
         share = self._power_curves(soc, self._power_curves.of_battery[self.battery])
         return np.maximum(self.nominal_kw * share, 0.0)
 
@@ -250,5 +274,6 @@ class BatteryBank:
         """States of charge after the standby losses from this hour to the next."""
         if not self._has_loss:
             return self.soc
-        kept = np.clip(self.soc * (1.0 - self._loss[self.battery]), self._floor[self.battery], 1.0)
-        return np.where(self.soc > 0, kept, 0.0).astype(np.float32)
+        kept = self.soc * (1.0 - self._loss[self.battery]).astype(np.float32)
+        np.clip(kept, self._floor[self.battery].astype(np.float32), np.float32(1), out=kept)
+        return np.where(self.soc > 0, kept, np.float32(0))

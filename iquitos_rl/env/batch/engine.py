@@ -32,7 +32,7 @@ from iquitos_rl.objectives import (
 
 __all__ = ["BatchEngine", "Hour"]
 
-Float = NDArray[np.float64]
+Float = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
 Index = NDArray[np.intp]
 
@@ -139,9 +139,9 @@ class BatchEngine:
         counts = [len(p.vehicles) for p in years.parameters]
         self._first_vehicle = np.cumsum([0, *counts])[:-1]
         vehicles = [v for p in years.parameters for v in p.vehicles.values()]
-        self.vehicles = BatteryBank(vehicles or [NO_VEHICLE], shape, self.chargers.dtype)
+        self.vehicles = BatteryBank(vehicles or [NO_VEHICLE], shape, dtype=self.chargers.dtype)
         self._one_each, self._vehicle_of_socket = self._vehicles_of_sockets()
-        self.bess = BatteryBank([site.bess], (environments,)) if site.bess else None
+        self.bess = BatteryBank([site.bess], (environments,), exact=True) if site.bess else None
         if self.bess is not None:
             self.bess.put(np.arange(environments), np.zeros(environments, np.intp))
         self.year, self.row, self._table_row, self._last_row = (
@@ -153,7 +153,7 @@ class BatchEngine:
         )
         self._has_room, self._leaves = np.zeros(shape, bool), np.zeros(shape, bool)
         self._next_soc: Float32 = np.zeros(shape, np.float32)
-        self._request = np.zeros(shape, self.chargers.dtype)
+        self._request: Float = np.zeros(shape, self.chargers.dtype)
         self._environment_of_slot = np.repeat(np.arange(environments), sockets)
         self._hours = np.zeros((environments, len(HOUR_COLUMNS)), np.float32)
         self.day_peak_kw: Float = np.zeros(environments)

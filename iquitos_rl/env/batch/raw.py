@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # both use this module
 
 __all__ = ["RawWriter", "raw_names", "raw_table"]
 
-Float = NDArray[np.float64]
+Float = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
 Index = NDArray[np.intp]
 
@@ -353,9 +353,6 @@ class RawWriter:
             granted_kw: charging power in that hour after the limits, idle sockets included, shape
                 (environments, sockets).
             violation_kw: by how much requests exceeded the limits in that hour.
-
-        Returns:
-            `observation`.
         """
         observation, starting = self.observation, step == 0
         ended = np.flatnonzero(stale)

@@ -29,7 +29,7 @@ __all__ = ["BatchVectorEnv"]
 WINDOW_OPTIONS = ("year", "start_step")
 AUTORESET_MODES = {mode.name.lower(): mode for mode in AutoresetMode}
 Array = NDArray[Any]
-Step = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+Step = tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
 
 class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]):

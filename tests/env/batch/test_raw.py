@@ -142,6 +142,11 @@ def edited(dataset, tmp_path):
     return make
 
 
+def show_constraints(schema, building):
+    """An edit: headroom and violation are observed."""
+    building["charging_constraints"]["observations"] = {"headroom": True, "violation": True}
+
+
 def sockets_table(name):
     return f"chargers/{name}.parquet"
 
@@ -211,6 +216,8 @@ def test_vehicles_are_shown_on_arrival_with_what_citylearn_gave_them_the_hour_be
     def announce(table):
         state, soc = "electric_vehicle_charger_state", "electric_vehicle_estimated_soc_arrival"
         connected = table[state].to_numpy() == 1
+        table.loc[~connected, "electric_vehicle_departure_time"] = 4.0
+        table.loc[~connected, "electric_vehicle_required_soc_departure"] = 70.0
         for number, row in enumerate(1 + np.flatnonzero(connected[1:] & ~connected[:-1])):
             table.loc[row - 1, [soc]], table.loc[row, [soc]] = 31.0 + number % 7, 47.0 + number % 5
             vehicle = table["electric_vehicle_id"][row]
@@ -227,17 +234,20 @@ def test_vehicles_are_shown_on_arrival_with_what_citylearn_gave_them_the_hour_be
 
     schema = edited(show_announcements, {sockets_table("moto_001"): announce})
     arrival = before_arrival(schema)
-    assert_same(schema, tmp_path, [(0, 60), (arrival, arrival + 40), (arrival + 1, arrival + 40)])
+    assert_same(schema, tmp_path, [(0, 150), (arrival, arrival + 40), (arrival + 1, arrival + 40)])
 
 
 @pytest.mark.integration
 def test_environments_in_different_hours_and_years_do_not_disturb_each_other(dataset, edited, tmp_path):
     """Each is a CityLearn of its own, with a district for each year, whose violation survives its resets."""
 
-    def show_violation(schema, building):
-        building["charging_constraints"]["observations"] = {"headroom": True, "violation": True}
+    def change_vehicles(schema, building):
+        show_constraints(schema, building)
+        for vehicle in schema["electric_vehicles_def"].values():
+            vehicle["battery"]["attributes"]["initial_soc"] = 0.8
 
-    schemas = [edited(show_violation, name="one"), edited(show_violation, name="two")]
+    schemas = [edited(show_constraints, name="one"), edited(change_vehicles, name="two")]
+    arrival = before_arrival(schemas[0])
     batch = Batch(schemas, tmp_path / "cache", environments=3)
     references = [[Reference(schema) for schema in schemas] for _ in range(3)]
     random = np.random.default_rng(3)
@@ -247,7 +257,7 @@ def test_environments_in_different_hours_and_years_do_not_disturb_each_other(dat
         begin = [k for k in range(3) if episode == 0 or random.random() < 0.6]
         for k in begin:
             year[k] = int(random.integers(2))
-        starts = random.integers(0, ROWS - 100, len(begin))
+        starts = np.where(random.random(len(begin)) < 0.5, arrival, random.integers(0, ROWS - 100))
         if begin:
             shown = batch.reset(begin, [year[k] for k in begin], starts, ROWS - 1)
         for k, start in zip(begin, starts, strict=True):
@@ -270,6 +280,17 @@ def test_writing_an_hour_twice_changes_nothing(dataset, tmp_path):
         shown = batch.step(np.full((2, 4), 0.7))
         assert np.array_equal(shown, batch.observe())
     assert np.array_equal(batch.reset([1], [0], [50], ROWS - 1)[0], shown[0])
+
+
+def test_the_violation_that_survives_a_reset_is_the_last_one_that_was_seen(edited, tmp_path):
+    """An environment that waits for its reset may be stepped along with the others."""
+    batch = Batch([edited(show_constraints)], tmp_path / "cache")
+    violation = batch.writer.names.index(VIOLATION)
+    assert batch.reset([0], [0], [0], ROWS - 1)[0, violation] == 0
+    seen = batch.step(np.ones((1, 4)))[0, violation]
+    assert seen > 0
+    batch.engine.step(np.zeros((1, 4)))
+    assert batch.reset([0], [0], [48], ROWS - 1)[0, violation] == seen
 
 
 def test_observations_that_are_not_modelled_are_refused_by_name(edited):
