@@ -29,6 +29,8 @@ COMMANDS: tuple[list[str], ...] = (
     ["restore"],
     ["evaluate"],
     ["compare"],
+    ["bench"],
+    ["bench", "engine"],
     ["version"],
 )
 
@@ -326,3 +328,38 @@ def test_the_installed_command_behaves_as_the_function(tmp_path: Path):
         "error: outputs/nothing: no results in this folder; evaluate the experiment first"
     ]
     assert written(tmp_path) == []
+
+
+def test_validate_compares_both_engines_unless_told_not_to(cli: Cli, small_dataset: Any):
+    compared = cli("dataset", "validate", small_dataset.path)
+    assert compared.code == 0
+    assert "the engines agree over 72 hours" in compared.out
+    quick = cli("dataset", "validate", small_dataset.path, "--no-parity")
+    assert quick.code == 0
+    assert "engines" not in quick.out
+    parity = json.loads(cli("dataset", "validate", small_dataset.path, "--json").out)["parity"]
+    assert parity["equal"] is True
+    assert parity["largest_relative_difference"] <= 1e-4
+
+
+def test_validate_fails_if_the_engines_differ(cli: Cli, small_dataset: Any, monkeypatch: pytest.MonkeyPatch):
+    from iquitos_rl.env.batch.chargers import ChargerBank
+
+    drawn = ChargerBank.drawn_kwh
+    monkeypatch.setattr(ChargerBank, "drawn_kwh", lambda self, balance: drawn(self, balance) * 1.001)
+    done = cli("dataset", "validate", small_dataset.path)
+    assert done.code == 2
+    assert "engines differ: " in done.out
+    assert "sockets_kwh" in done.out
+
+
+def test_evaluate_says_which_engine_and_both_say_the_same(cli: Cli, small_dataset: Any):
+    week = ("--start-day", "3", "--steps", "48")
+    kpis = [
+        json.loads(
+            cli("evaluate", "no_control", "--dataset", small_dataset.path, *week, *engine, "--json").out
+        )
+        for engine in ((), ("--engine", "citylearn"))
+    ]
+    assert [result["engine"] for result in kpis] == ["batch", "citylearn"]
+    assert kpis[0]["grid_import_kwh"] == pytest.approx(kpis[1]["grid_import_kwh"], rel=1e-6)

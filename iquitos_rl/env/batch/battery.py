@@ -119,20 +119,23 @@ class BatteryBank:
         )
         self.is_lossless = flat_efficiency is not None and bool(np.all(flat_efficiency == 1.0))
         dtype = dtype if self._is_lean else np.float64
-        self.soc: Float32 = np.zeros(shape, np.float32)
+
+        def ones() -> Float:
+            return np.ones(shape, dtype)
+
+        def ones32() -> Float32:
+            return np.ones(shape, np.float32)
+
+        self.soc = np.zeros(shape, np.float32)
         self.battery = np.zeros(shape, np.intp)
-        self.capacity_kwh, self.nominal_kw, self._inverse_capacity, self._floor_kwh = (
-            np.zeros(shape, dtype) for _ in range(4)
-        )
-        self.root = np.ones(shape, dtype)
-        self._inverse_root, self._divisor = np.ones(shape, dtype), np.ones(shape, dtype)
-        self._capacity32, self._floor32 = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self._limit_kwh: Float = np.zeros(shape, dtype)  # of an hour, where it does not depend on the SOC
-        self._degraded_kwh: Float = np.zeros(shape, dtype)
-        self._start: Float = np.zeros(shape, dtype)
-        self._moved: Float = np.zeros(shape, dtype)
-        self._room: Float = np.zeros(shape, dtype)
-        self._balance: Float32 = np.zeros(shape, np.float32)
+        # What is in each slot; `put` fills them in.
+        self.capacity_kwh, self.nominal_kw, self.root = ones(), ones(), ones()
+        self._inverse_capacity, self._inverse_root, self._divisor = ones(), ones(), ones()
+        self._floor_kwh, self._degraded_kwh = ones(), ones()
+        self._capacity32, self._floor32 = ones32(), ones32()
+        self._limit_kwh = ones()  # of an hour, where it does not depend on the state of charge
+        # Reused in every hour.
+        self._start, self._moved, self._room, self._balance = ones(), ones(), ones(), ones32()
 
     def put(self, slots: Slots, battery: Index) -> None:
         """Put new batteries into slots (as indices of arrays of the slots' shape), by number; SOC is kept."""

@@ -6,6 +6,8 @@ on actions comes from the years' tables; the ratings never change and are writte
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,7 +72,7 @@ class FeatureWriter:
         self._per_net[environments] = self._per_net_of_year[year]
         self._per_battery[environments, 0] = self._per_battery_of_year[year]
 
-    def set_capacities(self, capacity_kwh: NDArray[np.float64]) -> None:
+    def set_capacities(self, capacity_kwh: NDArray[np.floating[Any]]) -> None:
         """Take the batteries at the sockets, shape (environments, sockets)."""
         np.multiply(capacity_kwh, self._kwh_per_soc_of_kwh, out=self._socket_kwh, casting="same_kind")
 
