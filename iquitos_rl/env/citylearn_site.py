@@ -105,6 +105,8 @@ class CityLearnSite:
         """Load the window of ``steps`` steps from row ``start`` on."""
         last = min(start + steps + LOOKAHEAD_HOURS, self.rows - 1)
         self.env.episode_time_steps = [(self._first_row + start, self._first_row + last)]
+        # CityLearn would begin an episode with the violation of the feeder's limit that ended the one before.
+        self.building._charging_constraint_last_penalty_kwh = 0.0
         self.env.reset(seed=seed)
         self.start = start
         self.t = 0

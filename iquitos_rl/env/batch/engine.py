@@ -18,6 +18,7 @@ from iquitos_rl.config.site import GASOLINE_KG_PER_KWH
 from iquitos_rl.env.batch.battery import BatteryBank
 from iquitos_rl.env.batch.chargers import ChargerBank
 from iquitos_rl.env.batch.features import FeatureWriter
+from iquitos_rl.env.batch.raw import RawWriter
 from iquitos_rl.env.batch.schema import BatteryParameters
 from iquitos_rl.env.batch.years import HOUR_COLUMNS, SiteYears
 from iquitos_rl.env.observation import FULL_SOC
@@ -144,8 +145,8 @@ class BatchEngine:
         self.bess = BatteryBank([site.bess], (environments,), exact=True) if site.bess else None
         if self.bess is not None:
             self.bess.put(np.arange(environments), np.zeros(environments, np.intp))
-        self.year, self.row, self._table_row, self._last_row = (
-            np.zeros(environments, np.intp) for _ in range(4)
+        self.year, self.row, self._table_row, self._start_row, self._last_row = (
+            np.zeros(environments, np.intp) for _ in range(5)
         )
         self._rows_of_year = years.rows
         self._present, self._room, self._ready, self.hours_left, self.required_soc, self._stays = (
@@ -163,6 +164,8 @@ class BatchEngine:
         self._nothing: Float32 = np.zeros(environments, np.float32)
         self.hour: Hour | None = None
         self.features = FeatureWriter(years, environments)
+        self._raw = RawWriter(years, years.tables.raw, environments) if raw else None
+        self.chargers.report = raw
 
     @property
     def reference(self) -> NoControlReference:
@@ -199,8 +202,10 @@ class BatchEngine:
 
     @property
     def raw_names(self) -> list[str]:
-        """Names of CityLearn's own observations."""
-        raise NotImplementedError
+        """Names of CityLearn's own observations. Raises ValueError on an engine that does not make them."""
+        if self._raw is None:
+            raise ValueError("an engine of features: make it with raw=True")
+        return self._raw.names
 
     @property
     def may_discharge(self) -> NDArray[np.bool_]:
@@ -246,6 +251,7 @@ class BatchEngine:
             raise ValueError(f"row {row}: the data has {self._rows_of_year[year]} rows")
         self.year[environments] = year
         self.row[environments] = row
+        self._start_row[environments] = row
         self._last_row[environments] = self._rows_of_year[year] - 1
         self._table_row[environments] = self.years.first_row[year] + row
         tables = self.years.tables
@@ -280,7 +286,17 @@ class BatchEngine:
         np.multiply(self._present, self._has_room, out=self._ready)
 
     def observe(self) -> Float32:
-        """The ``features`` observation of the present hour, shape (environments, features); overwritten."""
+        """The observation of the present hour, shape (environments, observations); overwritten."""
+        if self._raw is not None:
+            return self._raw.write(
+                self._table_row,
+                self.year,
+                self.row - self._start_row,
+                self.at_end,
+                self.hour,
+                self.chargers.granted_kw,
+                self.chargers.violation_kw,
+            )
         new_day = self._hours[:, 4] == 0
         peak = np.where(new_day, 0.0, self.day_peak_kw)
         return self.features.write(

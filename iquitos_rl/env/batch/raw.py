@@ -311,9 +311,6 @@ class RawWriter:
         self._first_vehicle = np.cumsum([0, *counts])[:-1]
         initial = [v.initial_soc for year in parameters for v in year.vehicles.values()]
         self._initial_soc = np.array([*initial, 0.0], np.float32)
-        # CityLearn's violation survives a reset, in the district of each year.
-        self._violation_kwh = np.zeros((environments, len(parameters)))
-        self._environments = np.arange(environments)
         self.observation = np.zeros((environments, len(self.names)), np.float32)
         columns = {name: self.observation[:, k] for k, name in enumerate(self.names)}
         live = LIVE if parameters[0].bess else {NET_KWH: LIVE[NET_KWH]}  # without a BESS 0, as in the table
@@ -371,9 +368,7 @@ class RawWriter:
             used_kw = granted_kw[:, sockets].sum(axis=1)
             np.subtract(limit_kw, np.where(starting, 0.0, used_kw), out=column, casting="same_kind")
         if self._violation is not None:
-            mine = self._environments, year
-            self._violation_kwh[mine] = np.where(starting, self._violation_kwh[mine], violation_kw)
-            self._violation[:] = self._violation_kwh[mine]
+            self._violation[:] = np.where(starting, 0.0, violation_kw)
         return observation
 
     def _write_soc(self, shown: Float32, rows: Index, year: Index, step: Index, hour: Hour | None) -> None:

@@ -252,7 +252,13 @@ class _Reader:
         constraints = building.get("charging_constraints") or {}
         self._unknown(f"{path}.charging_constraints.", constraints, CONSTRAINT_KEYS)
         shown = constraints.get("observations") or {}
-        headroom = shown.get("headroom", constraints.get("expose_observations"))
+        # In CityLearn a null is off for "headroom" and on for "violation".
+        exposed = constraints.get("expose_observations")
+        headroom = shown.get("headroom", exposed is None or exposed)
+        violation = shown.get("violation")
+        for phase in constraints.get("phases") or ():
+            if len(set(phase.get("chargers") or ())) < len(phase.get("chargers") or ()):
+                self.missing.append(f"{path}.charging_constraints.phases: a socket twice in one phase")
         phases = tuple(
             PhaseLimit(
                 name=phase.get("name") or f"phase_{number + 1}",
@@ -283,8 +289,8 @@ class _Reader:
             limit_kw=_limit(constraints.get("building_limit_kw")),
             phases=phases,
             constrained=bool(constraints),
-            observed_headroom=bool(constraints) and _is_true(True if headroom is None else headroom),
-            observed_violation=bool(constraints) and _is_true(shown.get("violation", True)),
+            observed_headroom=bool(constraints) and _is_true(headroom),
+            observed_violation=bool(constraints) and (violation is None or _is_true(violation)),
             observed_phases=bool(constraints) and _is_true(shown.get("phase_encoding", False)),
             observations=observations,
             socket_observations=socket_observations,

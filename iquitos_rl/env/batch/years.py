@@ -20,8 +20,10 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from iquitos_rl.env.batch import raw as raw_module
 from iquitos_rl.env.batch import schema as schema_module
 from iquitos_rl.env.batch import tables as tables_module
+from iquitos_rl.env.batch.raw import raw_names, raw_table
 from iquitos_rl.env.batch.schema import SiteParameters, read_parameters
 from iquitos_rl.env.batch.tables import read_charger_tables, read_site_tables
 from iquitos_rl.env.observation import (
@@ -61,6 +63,8 @@ class YearTables:
         new_soc: state of charge of a vehicle that arrives in this row; 0 without a vehicle, or for one that
             stays.
         vehicle: number of the connected vehicle in the year's schema, -1 without one.
+        raw: CityLearn's own observation as far as it does not depend on actions (`raw_table`), shape
+            (rows, names); of no columns if it was not asked for.
     """
 
     hours: NDArray[np.float32]
@@ -73,6 +77,7 @@ class YearTables:
     stays: NDArray[np.float32]
     new_soc: NDArray[np.float32]
     vehicle: NDArray[np.int16]
+    raw: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -123,13 +128,14 @@ def load_years(schemas: Sequence[Path], *, raw: bool = False, cache: Path | None
 
     Args:
         schemas: CityLearn schemas, one for each year.
+        raw: prepare CityLearn's own observation too.
         cache: folder for prepared tables; `cache_folder` if None. If it cannot be written to, the tables are
             kept in memory, with a log line.
 
     Raises:
         FileNotFoundError: a schema that is not there.
         DatasetError: a table that is missing or unreadable.
-        UnsupportedSchemaError: a year with features that the engine does not model.
+        UnsupportedSchemaError: a year with features (``raw``: or observations) that are not modelled.
         ValueError: years that are not of one site.
     """
     parameters = tuple(read_parameters(Path(schema)) for schema in schemas)
@@ -138,10 +144,13 @@ def load_years(schemas: Sequence[Path], *, raw: bool = False, cache: Path | None
     tables = None
     entry = None
     if folder is not None:
-        entry = folder / _digest(parameters)
+        if raw:
+            for year in parameters:
+                raw_names(year)  # refuses what it does not model
+        entry = folder / _digest(parameters, raw=raw)
         tables = _mapped(entry)
     if tables is None:
-        built = [_prepare(year) for year in parameters]
+        built = [_prepare(year, raw=raw) for year in parameters]
         tables = YearTables(
             **{f.name: np.concatenate([getattr(year, f.name) for year in built]) for f in fields(YearTables)}
         )
@@ -174,7 +183,7 @@ def _rating(charger: object) -> tuple[object, ...]:
     return tuple(value for name, value in vars(charger).items() if name != "table")
 
 
-def _prepare(parameters: SiteParameters) -> YearTables:
+def _prepare(parameters: SiteParameters, *, raw: bool) -> YearTables:
     """Read one year's files."""
     site = read_site_tables(parameters)
     sockets = read_charger_tables(parameters)
@@ -195,6 +204,7 @@ def _prepare(parameters: SiteParameters) -> YearTables:
         stays=np.isnan(sockets.new_soc).astype(np.float32),
         new_soc=np.nan_to_num(sockets.new_soc),
         vehicle=sockets.vehicle,
+        raw=raw_table(parameters, site, sockets) if raw else np.zeros((parameters.rows, 0), np.float32),
     )
 
 
@@ -251,14 +261,15 @@ def _site_features(
     return np.ascontiguousarray(vector)
 
 
-def _digest(parameters: Sequence[SiteParameters]) -> str:
+def _digest(parameters: Sequence[SiteParameters], *, raw: bool) -> str:
     """Name of the cache entry of these years: what is in their files, and the code that reads them."""
     digest = hashlib.blake2b(digest_size=16)
-    for module in (schema_module, tables_module):
+    digest.update(f"raw {raw}".encode())
+    for module in (schema_module, tables_module, raw_module):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update(Path(__file__).read_bytes())
     for year in parameters:
-        files = [year.schema, year.site_table, year.pricing_table, year.carbon_table]
+        files = [year.schema, year.site_table, year.pricing_table, year.carbon_table, year.weather_table]
         for file in [*files, *(charger.table for charger in year.chargers)]:
             content = file.read_bytes() if file is not None and file.is_file() else b""
             digest.update(f"{file.name if file else ''} {len(content)}\n".encode() + content)

@@ -213,12 +213,12 @@ def test_charging_only_is_exchanging_and_citylearns(dtype, tolerance, chosen, da
 @given(data=st.data())
 def test_energy_is_conserved_and_stays_within_the_battery(dtype, tolerance, data):
     lean = data.draw(st.booleans())
-    chosen = data.draw(st.lists(lean_batteries() if lean else batteries(), min_size=6, max_size=6))
-    bank = bank_of(chosen, (2, 3), dtype=dtype)
-    floor = np.reshape([battery.floor_soc for battery in chosen], (2, 3))
-    for _ in range(6):
+    chosen = data.draw(st.lists(lean_batteries() if lean else batteries(), min_size=4, max_size=4))
+    bank = bank_of(chosen, (2, 2), dtype=dtype)
+    floor = np.reshape([battery.floor_soc for battery in chosen], (2, 2))
+    for _ in range(4):
         before = np.maximum(bank.soc, floor) * bank.capacity_kwh
-        energy = np.reshape(data.draw(st.lists(REQUESTS, min_size=6, max_size=6)), (2, 3)) * bank.capacity_kwh
+        energy = np.reshape(data.draw(st.lists(REQUESTS, min_size=4, max_size=4)), (2, 2)) * bank.capacity_kwh
         balance = bank.exchange(energy).astype(float)
         after = bank.soc * bank.capacity_kwh
         held = np.where(balance >= 0, balance * bank.root, balance / bank.root)
