@@ -247,13 +247,13 @@ def test_a_thousandth_of_a_term_is_noticed(tmp_path, reference, term):
     assert batch_differences(site, tmp_path, reference) != {}
 
 
-@pytest.mark.parametrize("term", MUTATIONS)
-def test_with_the_term_changed_for_both_they_are_equal_again(tmp_path, term):
-    """So that what was noticed is the term itself."""
+def test_with_all_terms_changed_for_both_they_are_equal_again(tmp_path):
+    """So that what was noticed are the terms themselves."""
     site = whole_site()
-    MUTATIONS[term](site)
-    pair = Pair(site.write(tmp_path), mask_idle=False, start_step=START, episode_steps=70)
-    made = binding_actions(pair.citylearn, 70)
+    for change in MUTATIONS.values():
+        change(site)
+    pair = Pair(site.write(tmp_path), mask_idle=False, start_step=START)
+    made = binding_actions(pair.citylearn, pair.citylearn.episode_steps)
     assert pair.differences(record(pair.citylearn, made, start_step=START)) == []
 
 

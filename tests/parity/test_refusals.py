@@ -141,7 +141,7 @@ REFUSED = {
     "an appliance's action": (active("actions", "deferrable_appliance"), "deferrable_appliance"),
     "a BESS without action": (in_building(inactive_actions=["electrical_storage"]), "electrical_storage"),
 }  # fmt: skip
-OBSERVED = ("cooling_storage_soc", "heating_demand", "power_outage", "deferrable_appliance_running")
+NOT_SHOWN = ("cooling_device_efficiency", "heating_device_efficiency", "dhw_device_efficiency")
 
 
 def refused(site, folder, **options):
@@ -178,12 +178,44 @@ def test_all_that_is_missing_is_named_at_once(tmp_path):
         assert any(word in feature for feature in features)
 
 
-@pytest.mark.parametrize("name", OBSERVED)
+@pytest.mark.parametrize("name", NOT_SHOWN)
 def test_an_observation_that_the_engine_lacks_is_refused_where_it_is_wanted(tmp_path, name):
     site = build(PLAIN)
     active("observations", name)(site)
     assert any(name in feature for feature in refused(site, tmp_path, observation="raw").features)
     make_env(tmp_path / "schema.json", engine="batch", reference=UNIT)  # features do not need it
+
+
+RARE_OBSERVATIONS = (
+    *(f"{kind}_{what}" for kind in ("cooling", "heating", "dhw") for what in (
+        "demand", "storage_soc", "electricity_consumption", "storage_electricity_consumption",
+    )),
+    "electrical_storage_electricity_consumption", "power_outage", "occupant_count", "comfort_band",
+    "hvac_mode", "daylight_savings_status", "average_unmet_cooling_setpoint_difference",
+    "indoor_relative_humidity",
+    "indoor_dry_bulb_temperature", "indoor_dry_bulb_temperature_cooling_set_point",
+    "indoor_dry_bulb_temperature_heating_set_point", "indoor_dry_bulb_temperature_cooling_delta",
+    "indoor_dry_bulb_temperature_heating_delta", "minutes", "seconds", "deferrable_appliance_running",
+    "escalator_state", "charging_constraint_violation_kwh", "charging_building_headroom_kw",
+)  # fmt: skip
+
+
+@pytest.mark.integration
+def test_rare_observations_are_either_refused_or_equal(tmp_path):
+    site, shown = build(PLAIN), []
+    for name in RARE_OBSERVATIONS:
+        alone = build(PLAIN)
+        active("observations", name)(alone)
+        try:
+            make_env(alone.write(tmp_path / name), engine="batch", observation="raw", reference=UNIT)
+        except UnsupportedSchemaError:
+            continue
+        active("observations", name)(site)
+        shown.append(name)
+    assert len(shown) > 20
+    pair = Pair(site.write(tmp_path))
+    assert pair.interface_differences() == []
+    assert pair.differences(pair.record("extreme", 0)) == []
 
 
 def stay(site, socket, rows, vehicle):

@@ -19,7 +19,7 @@ from tests.parity.variants import Choices, build, choices
 pytestmark = pytest.mark.integration
 
 SEARCH = settings(
-    max_examples=int(os.environ.get("PARITY_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("PARITY_EXAMPLES", "25")),
     derandomize="PARITY_EXAMPLES" not in os.environ,
     database=None,
     deadline=None,

@@ -233,24 +233,31 @@ class BatteryBank:
             at_most = np.where(charging, space / root, above * root)
             empty = np.where(charging, (self._degraded_kwh - floor_kwh) / self.root, 0.0)
             moved = np.minimum(wanted, np.maximum(np.where(at_floor, empty, at_most), 0.0))
-        change = np.where(charging, moved * self.root, -moved / self.root)
-        end = np.minimum(np.maximum(start + change, floor_kwh), capacity)
+        reached = start + np.where(charging, moved * self.root, -moved / self.root)
+        end = np.minimum(np.maximum(reached, floor_kwh), capacity)
         np.divide(end, self._divisor, out=self.soc, casting="same_kind")
         delta = end - start
-        balance = np.where(charging, delta / self.root, delta * self.root)
+        balance = np.where(delta >= 0, delta / self.root, delta * self.root)
+        # A limit that is hit is a plain number again, so that the difference is of single precision.
+        hit = np.where(charging, reached > capacity, reached <= floor_kwh) & ~at_floor
+        if hit.any():
+            single = end.astype(np.float32) - rounded
+            np.copyto(balance, np.where(single >= 0, single / root, single * root), where=hit)
         np.copyto(self._balance, balance, casting="same_kind")
         if self._wears:
             worn = (self._wear[self.battery] * capacity).astype(np.float32) * np.abs(self._balance)
             worn /= (2 * np.maximum(self._degraded_kwh, SMALLEST)).astype(np.float32)
             np.maximum(self._degraded_kwh.astype(np.float32) - worn, 0.0, out=self._degraded_kwh)
+        else:  # CityLearn subtracts a wear of nothing, of single precision
+            self._degraded_kwh = self._degraded_kwh.astype(np.float32).astype(float)
         return self._balance
 
     def _power_limit(self, start_kwh: Float, at_floor: NDArray[np.bool_]) -> Float:
         """Most energy (kWh) in or out in this hour, by the state of charge."""
         if self._power_curves.flat is not None:
             return self._limit_kwh
-        soc = start_kwh / self._divisor
-        soc = np.where(at_floor, soc, soc.astype(np.float32))
+        single = start_kwh.astype(np.float32) / self._divisor.astype(np.float32)
+        soc = np.where(at_floor, start_kwh / self._divisor, single)
         share = self._power_curves(soc, self._power_curves.of_battery[self.battery])
         return np.maximum(self.nominal_kw * share, 0.0)
 
