@@ -149,8 +149,8 @@ class BatchEngine:
             np.zeros(environments, np.intp) for _ in range(5)
         )
         self._rows_of_year = years.rows
-        self._present, self._room, self._ready, self.hours_left, self.required_soc, self._stays = (
-            np.zeros(shape, np.float32) for _ in range(6)
+        self._present, self._ready, self.hours_left, self.required_soc, self._stays = (
+            np.zeros(shape, np.float32) for _ in range(5)
         )
         self._has_room, self._leaves = np.zeros(shape, bool), np.zeros(shape, bool)
         self._next_soc: Float32 = np.zeros(shape, np.float32)
