@@ -117,22 +117,29 @@ def dataset_validate(
     from iquitos_rl.site import load_dataset, validate_dataset
 
     report = validate_dataset(path)
-    compared = None
+    compared, not_compared = None, None
     if parity and not report.errors:
+        from iquitos_rl.env import UnsupportedSchemaError
         from iquitos_rl.env.parity import check_parity
 
         err.print("Comparing the batch engine with CityLearn over three days", highlight=False)
-        compared = check_parity(load_dataset(path).schema_path("test"))
+        try:
+            compared = check_parity(load_dataset(path).schema_path("test"))
+        except UnsupportedSchemaError as error:
+            not_compared = str(error)
     if as_json:
         findings = [vars(finding) for finding in report.findings]
         values = {"path": str(path), "tables": report.tables, "findings": findings}
-        _print_json(values | {"parity": None if compared is None else compared.to_json()})
+        engines = {"equal": None, "reason": not_compared} if compared is None else compared.to_json()
+        _print_json(values | {"parity": engines})
     else:
         for finding in report.findings:
             typer.echo(str(finding))
         typer.echo(
             f"{path}: {report.tables} tables, {len(report.errors)} errors, {len(report.warnings)} warnings"
         )
+        if not_compared:
+            typer.echo(f"engines not compared: {not_compared}")
         if compared is not None:
             for line in compared.differences:
                 typer.echo(f"engines differ: {line}")
@@ -141,7 +148,9 @@ def dataset_validate(
                 f"{compared.steps} hours from hour {compared.start_step}; largest relative difference "
                 f"{compared.largest:.1e}"
             )
-    raise typer.Exit(BAD_INPUT if compared is not None and not compared.equal else report.exit_code)
+    if compared is not None and not compared.equal:
+        raise typer.Exit(BAD_INPUT)
+    raise typer.Exit(max(report.exit_code, int(not_compared is not None)))
 
 
 @dataset_app.command("describe")

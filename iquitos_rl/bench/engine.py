@@ -17,6 +17,7 @@ from rich.table import Table
 
 from iquitos_rl.config.site import SiteConfig
 from iquitos_rl.env import BatchVectorEnv
+from iquitos_rl.env.batch.years import CACHE_VARIABLE
 from iquitos_rl.site import build_dataset
 from iquitos_rl.tables import plain_table
 
@@ -82,6 +83,8 @@ def bench_engine(
     years = site.years.model_copy(update={"train": VECTOR_YEARS, "validation": 1, "test": 1})
     site = site.model_copy(update={"years": years})
     with tempfile.TemporaryDirectory() as folder:
+        # Tables of a site that is thrown away do not belong into the user's cache.
+        os.environ[CACHE_VARIABLE] = str(Path(folder) / "cache")
         say("building seven years of the site")
         dataset = build_dataset(site, Path(folder) / "site", 1)
         schemas = [dataset.schema_path("train", year) for year in range(VECTOR_YEARS)]

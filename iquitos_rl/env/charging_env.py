@@ -230,6 +230,9 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         if seed is not None:
             self.np_random = generator(seed, self._seed_stream)
         options = options or {}
+        unknown = options.keys() - {"year", "start_step"}
+        if unknown:
+            raise ValueError(f"options {', '.join(sorted(unknown))}: expected year or start_step")
         year, start = self._windows.choose(self.np_random, options.get("year"), options.get("start_step"))
         self.simulator.reset(year, start, self.episode_steps)
         self._steps = 0
@@ -241,7 +244,14 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Simulate one hour. Raises ValueError for an action of the wrong length or with a NaN in it."""
+        """Simulate one hour.
+
+        Raises:
+            ValueError: an action of the wrong length or with a NaN in it.
+            RuntimeError: no episode is running.
+        """
+        if self._steps >= min(self.episode_steps, self._end):
+            raise RuntimeError("no episode is running: call reset() first")
         request = np.array(action, dtype=np.float64)  # a copy: masking must not change the caller's array
         if request.shape != self.action_space.shape:
             raise ValueError(f"action of shape {request.shape}, expected {self.action_space.shape}")

@@ -223,7 +223,7 @@ class CityLearnSite:
             "hour_of_year": self.start + t,
             "grid_import_kwh": max(0.0, net),
             "grid_export_kwh": max(0.0, -net),
-            "load_kwh": net - float(sockets_kwh.sum()) - bess_kwh + pv,
+            "load_kwh": float(self.building.non_shiftable_load_electricity_consumption[t]),
             "pv_generation_kwh": pv,
             "ev_draw_kwh": float(np.maximum(sockets_kwh, 0.0).sum()),
             "ev_discharge_kwh": float(np.maximum(-sockets_kwh, 0.0).sum()),

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from iquitos_rl.config.run import Engine
-from iquitos_rl.env.batch.vector_env import BatchVectorEnv
+from iquitos_rl.env.batch.vector_env import BatchVectorEnv, mode_of
 from iquitos_rl.env.charging_env import EVChargingEnv
 
 __all__ = ["ENV_ID", "make_env", "make_vector_env", "register"]
@@ -45,7 +45,7 @@ def make_vector_env(
         schema_or_schemas: path of a CityLearn schema, or several years of one site.
         num_envs: how many.
         engine: ``"batch"`` steps them together; ``"citylearn"``, the reference, one after the other.
-        options: of `BatchVectorEnv`; on CityLearn, those of `EVChargingEnv`.
+        options: of `BatchVectorEnv`.
 
     Raises:
         ValueError: as `make_env`, or fewer than one environment.
@@ -55,7 +55,11 @@ def make_vector_env(
         raise ValueError(f"num_envs {num_envs}: expected at least 1")
     if engine == "batch":
         return BatchVectorEnv(schema_or_schemas, num_envs, **options)
-    return SyncVectorEnv([lambda: make_env(schema_or_schemas, engine, **options) for _ in range(num_envs)])
+    mode = mode_of(options.pop("autoreset_mode", AutoresetMode.NEXT_STEP))
+    copy = bool(options.pop("copy", True))
+    options.pop("flows", None)  # always there
+    makers = [lambda: make_env(schema_or_schemas, engine, **options) for _ in range(num_envs)]
+    return SyncVectorEnv(makers, copy=copy, autoreset_mode=mode)
 
 
 def _create(env_config: Mapping[str, Any]) -> EVChargingEnv | VectorEnv[Any, Any, Any]:

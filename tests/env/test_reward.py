@@ -145,18 +145,21 @@ def test_vehicle_to_grid_sockets_ask_for_bind(dataset_of):
     bare.step([[0.0] * 4])
 
 
-def test_the_schemas_factor_for_unserved_energy_is_in_the_co2(dataset, engine, reference, tmp_path):
+def test_each_years_factor_for_unserved_energy_is_in_its_co2(dataset, engine, reference, tmp_path):
     folder = shutil.copytree(dataset.year_path("train"), tmp_path / "year")
     schema = read_json(folder / "schema.json")
+    assert schema["iquitos_rl"]["unserved_energy_kg_per_kwh"] == 2.146
     schema["iquitos_rl"]["unserved_energy_kg_per_kwh"] = 7.5
     write_json(schema, folder / "schema.json")
-    env = make_env(folder / "schema.json", engine, episode_steps=STEPS, reference=reference)
-    env.reset(options={"start_step": START})
-    unserved = 0.0
-    for _ in range(STEPS):
-        info = env.step(0 * no_control_action(env))[4]  # nobody is charged
-        unserved += info["unserved_energy_kwh"]
-        expected = info["grid_import_kwh"] * info["carbon_intensity_kg_per_kwh"]
-        expected += info["unserved_energy_kwh"] * 7.5
-        assert increments(env)[OBJECTIVES.index("co2")] == pytest.approx(expected, rel=1e-6)
-    assert unserved > 10
+    schemas = [dataset.schema_path("train"), folder / "schema.json"]
+    env = make_env(schemas, engine, episode_steps=24, reference=reference)
+    for year, factor in ((0, 2.146), (1, 7.5), (0, 2.146)):
+        env.reset(options={"year": year, "start_step": START})
+        unserved = 0.0
+        for _ in range(24):
+            info = env.step(0 * no_control_action(env))[4]  # nobody is charged
+            unserved += info["unserved_energy_kwh"]
+            expected = info["grid_import_kwh"] * info["carbon_intensity_kg_per_kwh"]
+            expected += info["unserved_energy_kwh"] * factor
+            assert increments(env)[OBJECTIVES.index("co2")] == pytest.approx(expected, rel=1e-6)
+        assert unserved > 5

@@ -47,13 +47,13 @@ def draw_timetable(choices: Choices, rows: int, random: np.random.Generator) -> 
     ]
     candidates = [home + [ROAMER] * choices.roaming for home in homes]
     vehicles = [name for home in homes for name in home] + [ROAMER] * choices.roaming + ["ev_never_here"]
-    # One row more at each end, so that the hours around a stay can be looked at without a special case.
-    roaming_at = np.full(rows + 20, -1)
+    dwells = [15, 30, 60] if choices.long_stays else [1, 1, 2, 3, 5, 9]
+    roaming_at = np.full(rows + 80, -1)
     sessions: list[list[Session]] = [[] for _ in range(choices.sockets)]
     cursors = [int(random.integers(0, 4)) for _ in range(choices.sockets)]
     while min(cursors) < rows:
         socket = int(np.argmin(cursors))
-        start, dwell = cursors[socket], int(random.choice([1, 1, 2, 3, 5, 9]))
+        start, dwell = cursors[socket], int(random.choice(dwells))
         previous = sessions[socket][-1] if sessions[socket] else None
         vehicle = str(random.choice(candidates[socket]))
         if vehicle == ROAMER:

@@ -300,6 +300,15 @@ def test_another_vehicle_in_the_very_next_hour_is_refused_for_raw_observations_o
     make_env(tmp_path / "schema.json", engine="batch", reference=UNIT)
 
 
+def test_an_arrival_that_is_neither_announced_nor_repeats_its_soc_is_refused_for_raw_observations(tmp_path):
+    """The row before says with what it comes; but CityLearn shows what the battery drifted to until then."""
+    site = empty(build(PLAIN))
+    stay(site, 0, [10, 11], "ev_0_0")
+    site.table("socket_0")["electric_vehicle_estimated_soc_arrival"][10] = np.nan
+    refused(site, tmp_path, observation="raw")
+    make_env(tmp_path / "schema.json", engine="batch", reference=UNIT)
+
+
 def absolute_pv(site):
     site.building["pv"]["attributes"]["generation_mode"] = "absolute"
     site.table("building")["solar_generation"] /= 100

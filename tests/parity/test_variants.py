@@ -96,6 +96,8 @@ KINDS = {
     "named arrivals": replace(PLAIN, gaps="long", named=True),
     "current SOC": replace(PLAIN, current_soc=True),
     "fractions": replace(PLAIN, fractions=True),
+    "full for days": replace(PLAIN, sockets=12, long_stays=True, extremes=True),
+    "full for days, curved vehicles": replace(PLAIN, sockets=12, long_stays=True, vehicle="curved"),
     "extreme sessions": replace(PLAIN, extremes=True, vehicle="lossy"),
     "countdown to 0": replace(PLAIN, countdown_last=0, session_ids="none", gaps="none"),
     "few observations": replace(PLAIN, all_observations=False),

@@ -63,6 +63,7 @@ class Choices:
     sharing: bool = False
     roaming: bool = False
     gaps: str = "some"  # or none: back-to-back sessions throughout, long
+    long_stays: bool = False  # of days: rounding makes full vehicles less than full in the end
     swaps: bool = False  # another vehicle in the hour after a session: observation="raw" shows its drift
     session_ids: str = "each"  # or none, blank, same: one for all sessions
     announce: int = 0  # hours before an arrival in state 2
@@ -101,6 +102,7 @@ def choices(draw: st.DrawFn, *, raw: bool = True) -> Choices:
         sharing=not alone and draw(flag),
         roaming=not alone and draw(flag),
         gaps=draw(st.sampled_from(["some", "none", "long"])),
+        long_stays=draw(st.sampled_from([False, False, True])),
         swaps=not raw and draw(flag),
         session_ids=draw(st.sampled_from(["each", "each", "none", "blank", "same"])),
         announce=draw(st.sampled_from([0, 0, 1, 3])),

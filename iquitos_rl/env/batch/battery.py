@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from iquitos_rl.env.batch.schema import BatteryParameters, Curve
 
-__all__ = ["BatteryBank", "CurveTable"]
+__all__ = ["SMALLEST", "BatteryBank", "CurveTable"]
 
 Float = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]

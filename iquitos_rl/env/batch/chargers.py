@@ -12,16 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iquitos_rl.env.batch.battery import CurveTable
+from iquitos_rl.env.batch.battery import SMALLEST, CurveTable
 from iquitos_rl.env.batch.schema import ChargerParameters, Curve, PhaseLimit
 
 __all__ = ["ChargerBank"]
 
 Float = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
-
-SMALLEST = 1e-6
-"""CityLearn divides by nothing smaller than this."""
 
 
 class ChargerBank:
@@ -127,7 +124,8 @@ class ChargerBank:
                 self.violation_kw += np.maximum(total - self._limit_kw, 0.0)
             np.multiply(power, share[:, None], out=power, casting="same_kind")
         for limit, sockets in self._phases:
-            total = power[:, sockets].sum(axis=1)
+            # Not power[:, sockets], which is in another order in memory, and so summed in another.
+            total = power.take(sockets, axis=1).sum(axis=1)
             over = total > limit
             if over.any():
                 share = np.where(over, limit / np.where(over, total, 1.0), 1.0)

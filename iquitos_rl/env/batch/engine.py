@@ -7,7 +7,6 @@ and the order of operations within a step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from iquitos_rl.config.site import GASOLINE_KG_PER_KWH
 from iquitos_rl.env.batch.battery import BatteryBank
 from iquitos_rl.env.batch.chargers import ChargerBank
 from iquitos_rl.env.batch.features import FeatureWriter
+from iquitos_rl.env.batch.hour import Hour
 from iquitos_rl.env.batch.raw import RawWriter
 from iquitos_rl.env.batch.schema import BatteryParameters
 from iquitos_rl.env.batch.years import HOUR_COLUMNS, SiteYears
@@ -31,66 +31,21 @@ from iquitos_rl.objectives import (
     unserved_energy_kwh,
 )
 
-__all__ = ["BatchEngine", "Hour"]
+__all__ = ["BatchEngine"]
 
 Float = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
 Index = NDArray[np.intp]
 
 FULL = np.float32(FULL_SOC)
-if FULL < FULL_SOC:
+if float(FULL) < FULL_SOC:  # compared in double precision, as the reference does
     FULL = np.nextafter(FULL, np.float32(1))
 """The lowest SOC in single precision that counts as full."""
+LONG_STAY_HOURS = 12
+"""Where vehicles stay longer than this, rounding adds up, and CityLearn's is repeated."""
 NO_VEHICLE = BatteryParameters(
     1.0, 1.0, ((0.0, 1.0), (1.0, 1.0)), ((0.0, 1.0), (1.0, 1.0)), 0.0, 0.0, 0.0, 0.0
 )
-
-
-@dataclass
-class Hour:
-    """The hour that has just been simulated; arrays with a leading axis of environments, kWh.
-
-    They are overwritten by the next step, or replaced by it: copy what is to be kept.
-
-    Attributes:
-        row: of each environment in its year.
-        reward: sum of the components.
-        components: weighted, normalised, negative, shape (environments, 5).
-        increments: of the objectives, in their own units, shape (environments, 5).
-        net_kwh: net consumption of the site; below 0 for export.
-        cost_usd, emission_kg: as CityLearn counts them.
-        pv_kwh, load_kwh, price, carbon_intensity: of the tables.
-        bess_kwh: electricity consumption of the BESS, below 0 when it gives.
-        bess_soc: at the end of the hour.
-        sockets_kwh: electricity consumption of the sockets, shape (environments, sockets).
-        sockets_balance_kwh: what vehicle batteries took (before their losses) or gave.
-        sockets_soc: at the end of the hour; 0 without a vehicle.
-        unserved_kwh, shortfall, departures: of the vehicles that left at the end of the hour.
-        storage_loss_kwh: of the BESS and of vehicle-to-grid sockets.
-        day_peak_kw: highest import of the day so far, this hour included.
-    """
-
-    row: Index
-    reward: Float
-    components: Float
-    increments: Float
-    net_kwh: Float32
-    cost_usd: Float32
-    emission_kg: Float32
-    pv_kwh: Float32
-    load_kwh: Float32
-    price: Float32
-    carbon_intensity: Float32
-    bess_kwh: Float32
-    bess_soc: Float32
-    sockets_kwh: Float32
-    sockets_balance_kwh: Float32
-    sockets_soc: Float32
-    unserved_kwh: Float
-    shortfall: Float
-    departures: Index
-    storage_loss_kwh: Float
-    day_peak_kw: Float
 
 
 class BatchEngine:
@@ -133,14 +88,20 @@ class BatchEngine:
         site = years.parameters[0]
         self.has_bess = site.bess is not None
         self.chargers = ChargerBank(site.chargers, site.limit_kw, site.phases, environments)
-        self._discharges = bool(self.chargers.may_discharge.any())
+        self._discharging = np.flatnonzero(self.chargers.may_discharge)
+        self._discharges = len(self._discharging) > 0
         sockets = len(site.chargers)
         shape = (environments, sockets)
         # The vehicles of all years, one after the other; a year's vehicle v is number `_first_vehicle` + v.
         counts = [len(p.vehicles) for p in years.parameters]
         self._first_vehicle = np.cumsum([0, *counts])[:-1]
         vehicles = [v for p in years.parameters for v in p.vehicles.values()]
-        self.vehicles = BatteryBank(vehicles or [NO_VEHICLE], shape, dtype=self.chargers.dtype)
+        self.vehicles = BatteryBank(
+            vehicles or [NO_VEHICLE],
+            shape,
+            dtype=self.chargers.dtype,
+            exact=float(years.tables.hours_left.max()) > LONG_STAY_HOURS,
+        )
         self._one_each, self._vehicle_of_socket = self._vehicles_of_sockets()
         self.bess = BatteryBank([site.bess], (environments,), exact=True) if site.bess else None
         if self.bess is not None:
@@ -162,6 +123,7 @@ class BatchEngine:
         self._bess_before_kwh: Float = np.zeros(environments)
         self._zero = np.zeros(environments)
         self._nothing: Float32 = np.zeros(environments, np.float32)
+        self._zero.flags.writeable = self._nothing.flags.writeable = False
         self.hour: Hour | None = None
         self.features = FeatureWriter(years, environments)
         self._raw = RawWriter(years, years.tables.raw, environments) if raw else None
@@ -382,8 +344,9 @@ class BatchEngine:
             storage_loss_kwh=losses,
             day_peak_kw=day_peak,
         )
-        self.day_peak_kw = day_peak
-        self.previous_net_kwh = net
+        # Copies, because a reset writes into them, and an hour may have been given to a caller.
+        self.day_peak_kw = day_peak.copy()
+        self.previous_net_kwh = net.copy()
         self._advance()
         return self.hour
 
@@ -416,7 +379,8 @@ class BatchEngine:
             self._bess_before_kwh = after
         if self._discharges:
             lost = (sockets_kwh - self.vehicles.held_kwh(balance)) * self._present
-            losses = losses + lost[:, self.chargers.may_discharge].sum(axis=1)
+            # Not lost[:, ...], which is in another order in memory, and so summed in another, for several.
+            losses = losses + lost.take(self._discharging, axis=1).sum(axis=1)
         return losses
 
     def _advance(self) -> None:
@@ -448,9 +412,11 @@ class BatchEngine:
 
     def _change_vehicles(self) -> None:
         """Put arriving vehicles into the sockets that several vehicles use."""
-        here = self.years.tables.vehicle[self._table_row]
+        here = self.years.tables.vehicle.take(self._table_row, axis=0, mode="clip")
         numbers = here + self._first_vehicle[self.year][:, None]
-        slots = np.nonzero((here >= 0) & (numbers != self.vehicles.battery))
+        # An environment that waits for its reset may be beyond its year's last row.
+        within = (self.row <= self._last_row)[:, None]
+        slots = np.nonzero((here >= 0) & (numbers != self.vehicles.battery) & within)
         if len(slots[0]):
             self.vehicles.put(slots, numbers[slots])
             self.features.set_capacities(self.vehicles.capacity_kwh)

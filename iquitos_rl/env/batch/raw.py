@@ -17,12 +17,12 @@ import numpy as np
 from citylearn.data import CarbonIntensity, EnergySimulation, Pricing, TimeSeriesData, Weather
 from numpy.typing import NDArray
 
+from iquitos_rl.env.batch.hour import Hour
 from iquitos_rl.env.batch.schema import SECONDS_PER_STEP, SiteParameters, UnsupportedSchemaError
 from iquitos_rl.env.batch.tables import CONNECTED, INCOMING, NO_SOC, NO_TIME, ChargerTables, SiteTables
 from iquitos_rl.site.storage import read_table
 
-if TYPE_CHECKING:  # both use this module
-    from iquitos_rl.env.batch.engine import Hour
+if TYPE_CHECKING:  # it uses this module
     from iquitos_rl.env.batch.years import SiteYears
 
 __all__ = ["RawWriter", "raw_names", "raw_table"]
@@ -365,7 +365,7 @@ class RawWriter:
             if hour is not None:
                 self._show_first_hour(ended[step[ended] == 1], hour)
         for column, limit_kw, sockets in self._headroom:
-            used_kw = granted_kw[:, sockets].sum(axis=1)
+            used_kw = granted_kw.take(sockets, axis=1).sum(axis=1)
             np.subtract(limit_kw, np.where(starting, 0.0, used_kw), out=column, casting="same_kind")
         if self._violation is not None:
             self._violation[:] = np.where(starting, 0.0, violation_kw)

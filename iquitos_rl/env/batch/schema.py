@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from iquitos_rl.env.batch.schema_values import is_true, limit, plain_number, set_keys, shown
 
 __all__ = [
     "BatteryParameters",
@@ -209,9 +211,9 @@ class _Reader:
             self.missing.append(f"seconds_per_time_step {top['seconds_per_time_step']} (only 3600)")
         self._only("interface", top.get("interface") or "flat", ("flat",))
         self._only("topology_mode", top.get("topology_mode") or "static", ("static",))
-        if not _is_true(top.get("central_agent", True)):
+        if not is_true(top.get("central_agent", True)):
             self.missing.append("central_agent false")
-        included = {k: b for k, b in top["buildings"].items() if _is_true(b.get("include", True))}
+        included = {k: b for k, b in top["buildings"].items() if is_true(b.get("include", True))}
         if len(included) != 1:
             self.missing.append(f"{len(included)} buildings")
             raise UnsupportedSchemaError(self.schema, self.missing)
@@ -246,23 +248,25 @@ class _Reader:
         vehicles = {
             name: self._vehicle(f"electric_vehicles_def.{name}", entry)
             for name, entry in (top.get("electric_vehicles_def") or {}).items()
-            if _is_true(entry.get("include", True))
+            if is_true(entry.get("include", True))
         }
         self._actions(building, has_bess=bess is not None)
         constraints = building.get("charging_constraints") or {}
         self._unknown(f"{path}.charging_constraints.", constraints, CONSTRAINT_KEYS)
-        shown = constraints.get("observations") or {}
+        visible = constraints.get("observations") or {}
         # In CityLearn a null is off for "headroom" and on for "violation".
         exposed = constraints.get("expose_observations")
-        headroom = shown.get("headroom", exposed is None or exposed)
-        violation = shown.get("violation")
+        headroom = visible.get("headroom", exposed is None or exposed)
+        violation = visible.get("violation")
         for phase in constraints.get("phases") or ():
             if len(set(phase.get("chargers") or ())) < len(phase.get("chargers") or ()):
                 self.missing.append(f"{path}.charging_constraints.phases: a socket twice in one phase")
         phases = tuple(
             PhaseLimit(
                 name=phase.get("name") or f"phase_{number + 1}",
-                limit_kw=_limit(phase.get("limit_kw")),
+                limit_kw=limit(
+                    f"{path}.charging_constraints.phases[{number}].limit_kw", phase.get("limit_kw")
+                ),
                 sockets=tuple(phase.get("chargers") or ()),
             )
             for number, phase in enumerate(constraints.get("phases") or ())
@@ -272,26 +276,32 @@ class _Reader:
         def table(key: str) -> Path | None:
             return root / building[key] if building.get(key) is not None else None
 
-        first = int(top["simulation_start_time_step"])
+        first, last = int(top["simulation_start_time_step"]), int(top["simulation_end_time_step"])
+        if last <= first:
+            raise ValueError(f"simulation_end_time_step {last}: expected more than {first}, the start")
         return SiteParameters(
             schema=self.schema,
             first_row=first,
-            rows=int(top["simulation_end_time_step"]) - first + 1,
+            rows=last - first + 1,
             site_table=root / building["energy_simulation"],
             weather_table=root / building["weather"],
             pricing_table=table("pricing"),
             carbon_table=table("carbon_intensity"),
-            pv_kwp=float(pv_attributes.get("nominal_power") or 0.0),
+            pv_kwp=plain_number(
+                f"{path}.pv.attributes.nominal_power", pv_attributes.get("nominal_power") or 0
+            ),
             pv_is_energy=mode not in ("per_kw", "w_per_kw", "profile"),
             bess=bess,
             chargers=chargers,
             vehicles=vehicles,
-            limit_kw=_limit(constraints.get("building_limit_kw")),
+            limit_kw=limit(
+                f"{path}.charging_constraints.building_limit_kw", constraints.get("building_limit_kw")
+            ),
             phases=phases,
             constrained=bool(constraints),
-            observed_headroom=bool(constraints) and _is_true(headroom),
-            observed_violation=bool(constraints) and (violation is None or _is_true(violation)),
-            observed_phases=bool(constraints) and _is_true(shown.get("phase_encoding", False)),
+            observed_headroom=bool(constraints) and is_true(headroom),
+            observed_violation=bool(constraints) and (violation is None or is_true(violation)),
+            observed_phases=bool(constraints) and is_true(visible.get("phase_encoding", False)),
             observations=observations,
             socket_observations=socket_observations,
         )
@@ -304,7 +314,7 @@ class _Reader:
             return {}
         self._unknown(f"{path}.", device, DEVICE_KEYS)
         self._only(f"{path}.type", device["type"], classes)
-        if _is_true(device.get("autosize", False)):
+        if is_true(device.get("autosize", False)):
             self.missing.append(f"{path}.autosize")
         attributes = dict(device.get("attributes") or {})
         self._unknown(f"{path}.attributes.", attributes, known)
@@ -318,7 +328,7 @@ class _Reader:
             if value is None and default is not None:
                 return default
             if isinstance(value, bool) or not isinstance(value, int | float):
-                self.missing.append(f"{path}.{key} {_shown(value)}: CityLearn draws it at random")
+                self.missing.append(f"{path}.{key} {shown(value)}: CityLearn draws it at random")
                 return math.nan
             return float(value)
 
@@ -362,7 +372,7 @@ class _Reader:
 
         def number(key: str, default: float) -> float:
             value = attributes.get(key)
-            return default if value is None else float(value)
+            return default if value is None else plain_number(f"{path}.attributes.{key}", value)
 
         def curve(key: str) -> Curve | None:
             points = attributes.get(key)
@@ -394,7 +404,7 @@ class _Reader:
         active = [
             name
             for name, entry in self.description["actions"].items()
-            if _is_true(entry.get("active", False)) and name not in inactive
+            if is_true(entry.get("active", False)) and name not in inactive
         ]
         self.missing += [f"action {name}" for name in active if name not in MODELLED_ACTIONS]
         if "electric_vehicle_storage" not in active:
@@ -409,45 +419,15 @@ class _Reader:
         active = [
             name
             for name, entry in self.description["observations"].items()
-            if _is_true(entry.get("active", False)) and name not in inactive
+            if is_true(entry.get("active", False)) and name not in inactive
         ]
         socket = frozenset(name for name in active if "electric_vehicle_" in name)
         return tuple(name for name in active if name not in socket), socket
 
     def _unknown(self, path: str, entry: Mapping[str, Any], known: set[str]) -> None:
         """Note the keys that are set and not known."""
-        self.missing += [f"{path}{key}" for key in _set_keys(entry) if key not in known]
+        self.missing += [f"{path}{key}" for key in set_keys(entry) if key not in known]
 
     def _only(self, path: str, value: Any, allowed: Sequence[str]) -> None:
         if value not in allowed:
             self.missing.append(f"{path} {value} (only {', '.join(allowed)})")
-
-
-def _set_keys(entry: Mapping[str, Any]) -> Iterator[str]:
-    """Keys that switch something on: not null, false, zero, empty, or a section with ``enabled: false``."""
-    for key, value in entry.items():
-        off = isinstance(value, Mapping) and (
-            value.get("enabled") is False or not any(True for _ in _set_keys(value))
-        )
-        if value and not off:
-            yield key
-
-
-def _is_true(value: Any) -> bool:
-    """CityLearn takes flags as booleans, numbers or words."""
-    if isinstance(value, str):
-        return value.strip().lower() in ("true", "1", "yes", "y", "on", "t")
-    return bool(value)
-
-
-def _limit(value: Any) -> float | None:
-    """A limit in kW; None, also for infinity, means that there is none."""
-    if value is None or float(value) == math.inf:
-        return None
-    if not float(value) >= 0:
-        raise ValueError(f"a limit of {value} kW")
-    return float(value)
-
-
-def _shown(value: Any) -> str:
-    return "missing" if value is None else str(value)

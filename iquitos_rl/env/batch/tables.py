@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from citylearn.data import ChargerSimulation
 from numpy.typing import NDArray
 
 from iquitos_rl.env.batch.schema import ChargerParameters, SiteParameters, UnsupportedSchemaError
+from iquitos_rl.site.errors import DatasetError
 from iquitos_rl.site.storage import read_table
 
 __all__ = ["ChargerTables", "SiteTables", "read_charger_tables", "read_site_tables"]
@@ -59,42 +61,68 @@ def read_site_tables(parameters: SiteParameters) -> SiteTables:
         DatasetError: a table is missing or unreadable.
         UnsupportedSchemaError: the site has heat demand, or is not hourly.
     """
-    site = _rows(parameters, read_table(parameters.site_table))
-    hour = site["hour"].to_numpy(dtype=np.int32)
-    missing = [f"{name} that is not zero" for name in HEAT_DEMANDS if np.any(site[name].to_numpy() != 0)]
+    site = _Table(parameters, parameters.site_table)
+    hour = site.column("hour", np.int32)
+    missing = [f"{name} that is not zero" for name in HEAT_DEMANDS if np.any(site.column(name) != 0)]
     if len(hour) > 1 and (hour[1] - hour[0]) % 24 != 1:
         missing.append(f"rows that are not an hour apart ({parameters.site_table})")
-    if "minutes" in site and np.any(site["minutes"].to_numpy() != 0):
+    if "minutes" in site.frame and np.any(site.column("minutes") != 0):
         missing.append("rows that do not start at the full hour")
     if missing:
         raise UnsupportedSchemaError(parameters.schema, missing)
-    irradiation = site["solar_generation"].to_numpy(dtype=np.float32)
+    irradiation = site.column("solar_generation")
     # In the order of CityLearn's operations, which are in single precision.
     pv = irradiation if parameters.pv_is_energy else parameters.pv_kwp * irradiation / np.float32(1000.0)
 
     def series(name: str, file: Path | None) -> Float32:
         if file is None:
             return np.zeros(len(hour), np.float32)
-        return _rows(parameters, read_table(file))[name].to_numpy(dtype=np.float32)
+        return _Table(parameters, file).column(name)
 
     return SiteTables(
         hour=hour - 1,  # CityLearn counts 1-24
-        day_type=site["day_type"].to_numpy(dtype=np.int32) - 1,
+        day_type=site.column("day_type", np.int32) - 1,
         pv_kwh=np.abs(pv).astype(np.float32),
-        load_kwh=site["non_shiftable_load"].to_numpy(dtype=np.float32),
+        load_kwh=site.column("non_shiftable_load"),
         price=series("electricity_pricing", parameters.pricing_table),
         carbon_intensity=series("carbon_intensity", parameters.carbon_table),
     )
 
 
-def _rows(parameters: SiteParameters, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that are simulated."""
-    first, rows = parameters.first_row, parameters.rows
-    if len(table) < first + rows:
-        raise ValueError(
-            f"{parameters.schema}: a table has {len(table)} rows, {first + rows} are to be simulated"
-        )
-    return table.iloc[first : first + rows]
+class _Table:
+    """The rows of a file that are simulated.
+
+    Raises:
+        DatasetError: the file is missing or unreadable, or too short.
+    """
+
+    def __init__(self, parameters: SiteParameters, file: Path) -> None:
+        self._file = file
+        table = read_table(file)
+        first, rows = parameters.first_row, parameters.rows
+        if len(table) < first + rows:
+            raise DatasetError(
+                f"{file}: {len(table)} rows, but {parameters.schema} simulates rows {first} to "
+                f"{first + rows - 1} (simulation_end_time_step)"
+            )
+        self.frame = table.iloc[first : first + rows]
+
+    def text(self, name: str) -> pd.Series:
+        """A column as it is. Raises DatasetError if it is not there."""
+        if name not in self.frame:
+            raise DatasetError(f"{self._file}: column {name} is missing")
+        return self.frame[name]
+
+    def column(self, name: str, dtype: type = np.float32, *, missing: bool = False) -> NDArray[Any]:
+        """A column of numbers, which may be ``missing``. Raises DatasetError for anything else."""
+        values = self.text(name)
+        if not missing and values.hasnans:
+            row = int(np.flatnonzero(values.isna())[0])
+            raise DatasetError(f"{self._file}: column {name} has no value in row {row}")
+        try:
+            return values.to_numpy(dtype=dtype, na_value=np.nan) if missing else values.to_numpy(dtype=dtype)
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"{self._file}: column {name}: not numbers ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -149,19 +177,20 @@ def read_charger_tables(parameters: SiteParameters) -> ChargerTables:
 def _read_charger(
     parameters: SiteParameters, charger: ChargerParameters, numbers: Mapping[str, int], initial: Float32
 ) -> dict[str, NDArray[np.generic]]:
-    table = _rows(parameters, read_table(charger.table))
+    source = _Table(parameters, charger.table)
+    table = source.frame
 
     def hours(name: str) -> NDArray[np.int32]:
-        values = table[name].to_numpy(dtype=np.float32)
+        values = source.column(name, missing=True)
         return np.where(np.isnan(values), NO_TIME, values).astype(np.int32)
 
     def soc(name: str) -> Float32:
-        values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float32)
+        values = source.column(name, missing=True)
         normalized = ChargerSimulation.normalize_soc_series(values, float(NO_SOC), 0.0)
         return np.asarray(normalized, np.float32)
 
-    state = _mapped(table["electric_vehicle_charger_state"], _charger_state).astype(np.float32)
-    ids = table["electric_vehicle_id"]
+    state = _mapped(source.text("electric_vehicle_charger_state"), _charger_state).astype(np.float32)
+    ids = source.text("electric_vehicle_id")
     named = _mapped(ids, lambda name: numbers.get(name, -1)).astype(np.int16)
     vehicle = np.where(state == CONNECTED, named, np.int16(-1))
     hours_left = hours("electric_vehicle_departure_time")
@@ -191,6 +220,10 @@ def _read_charger(
             [f"arrivals without a state of charge ({charger.name}, hour {hour}): it drifts at random"],
         )
     present = vehicle >= 0
+    if len(vehicle) > 1 and new[-1] and not present[-2]:
+        # The last row is never simulated, only seen: with what CityLearn gives to vehicles that are away.
+        announced_last = state[-2] == INCOMING and named[-2] == vehicle[-1]
+        arrival[-1] = max(estimated[-2] if announced_last else estimated[-1], np.float32(0))
     start = np.where(own >= 0, own, initial[vehicle])
     return {
         "state": state,

@@ -24,7 +24,7 @@ from iquitos_rl.env.observation import FeatureLayout
 from iquitos_rl.env.spaces import action_space, observation_space
 from iquitos_rl.objectives import OBJECTIVES, NoControlReference
 
-__all__ = ["BatchVectorEnv"]
+__all__ = ["BatchVectorEnv", "mode_of"]
 
 WINDOW_OPTIONS = ("year", "start_step")
 AUTORESET_MODES = {mode.name.lower(): mode for mode in AutoresetMode}
@@ -44,7 +44,7 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
       the next one ignores this environment's action and returns the first observation of a new episode, with
       reward 0.
     - ``same_step``: the step returns the first observation of a new episode; ``infos["final_obs"]`` holds the
-      last one of each episode that ended, and ``infos["final_info"]`` its infos.
+      last one of each episode that ended, and ``infos["final_info"]`` (with ``flows``) its infos.
     - ``disabled``: the caller resets, with ``reset(options={"reset_mask": mask})``.
 
     Args:
@@ -93,7 +93,7 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         self.num_envs = num_envs
         self.schemas = schema_paths(schema)
         self.observation_kind = observation
-        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.autoreset_mode = mode_of(autoreset_mode)
         self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": []}
         self.seed_stream = seed_stream
         weights = weights if isinstance(weights, RewardWeights) else RewardWeights(**(weights or {}))
@@ -127,6 +127,7 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._steps = np.zeros(num_envs, np.intp)
         self._ended = np.zeros(num_envs, bool)
+        self._started = False
 
     def _find_reference(
         self, reference: NoControlReference | Mapping[str, object] | None, weights: RewardWeights
@@ -166,6 +167,14 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
             raise ValueError(f"reset_mask: expected {self.num_envs} flags, at least one of them set")
+        unknown = options.keys() - set(WINDOW_OPTIONS)
+        if unknown:
+            raise ValueError(
+                f"options {', '.join(sorted(unknown))}: expected {', '.join(WINDOW_OPTIONS)} or reset_mask"
+            )
+        for name, value in options.items():
+            if np.shape(value) not in ((), (self.num_envs,)):
+                raise ValueError(f"options {name}: expected one number, or {self.num_envs}")
         self._seed(seed, mask)
         infos = self._begin(np.flatnonzero(mask), options)
         return self._observation(), infos
@@ -187,7 +196,7 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
     def _begin(self, environments: NDArray[np.intp], options: Mapping[str, Any]) -> dict[str, Any]:
         """Start new episodes in some environments; returns their infos."""
         years, starts = np.zeros(self.num_envs, np.intp), np.zeros(self.num_envs, np.intp)
-        given = [name for name in WINDOW_OPTIONS if name in options]
+        given = [name for name in WINDOW_OPTIONS if options.get(name) is not None]
         chosen = {name: np.broadcast_to(options[name], (self.num_envs,)) for name in given}
         for i in environments.tolist():
             random = self._generators[i]
@@ -197,6 +206,7 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         self.engine.reset(environments, years[environments], starts[environments])
         self._steps[environments] = 0
         self._ended[environments] = False
+        self._started = self._started or None not in self._generators
         mask = np.zeros(self.num_envs, bool)
         mask[environments] = True
         stored = np.where(mask, self.engine.bess_stored_kwh, 0.0)
@@ -211,7 +221,8 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
 
         Raises:
             ValueError: actions of the wrong shape, or with a value that is not finite.
-            RuntimeError: with ``autoreset_mode="disabled"``, an episode has ended and was not reset.
+            RuntimeError: an environment was never reset; or, with ``autoreset_mode="disabled"``, not since
+                its episode ended.
         """
         action = self._action
         actions = np.asarray(actions)
@@ -221,6 +232,8 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
             raise ValueError("actions with a value that is not finite")
         np.maximum(actions, self._low, out=action, casting="same_kind")
         np.minimum(action, self._high, out=action)
+        if not self._started:
+            raise RuntimeError("reset every environment before the first step")
         waiting = np.flatnonzero(self._ended)
         if len(waiting) and self.autoreset_mode is AutoresetMode.DISABLED:
             raise RuntimeError(f"episodes have ended in environments {waiting.tolist()}: reset them first")
@@ -232,12 +245,12 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         rewards = hour.reward
         infos = self._step_infos() if self._flows else {}
         if len(waiting):
-            infos = _without(infos, waiting) | self._begin(waiting, {})
+            infos = _merged(_without(infos, waiting), self._begin(waiting, {}))
             rewards[waiting] = 0.0
             terminated[waiting] = truncated[waiting] = False
         self._ended = terminated | truncated
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._ended.any():
-            infos |= self._final(infos)
+            infos = self._start_anew(infos)
         return self._observation(), rewards, terminated, truncated, infos
 
     def _step_infos(self) -> dict[str, Any]:
@@ -250,8 +263,8 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         infos["_reward_components"] = everyone
         return infos
 
-    def _final(self, infos: Mapping[str, Any]) -> dict[str, Any]:
-        """The last observations and infos of the episodes that have ended, which begin anew at once."""
+    def _start_anew(self, infos: dict[str, Any]) -> dict[str, Any]:
+        """Begin anew where an episode has ended; its last observation and infos become ``final_...``."""
         ended = self._ended.copy()
         last = np.full(self.num_envs, None, object)
         observation = self.engine.observe()
@@ -260,10 +273,12 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         final: dict[str, Any] = {"final_obs": last, "_final_obs": ended}
         if infos:
             final |= {"final_info": _without(infos, np.flatnonzero(~ended)), "_final_info": ended}
-        return final | self._begin(np.flatnonzero(ended), {})
+        which = np.flatnonzero(ended)
+        return _merged(_without(infos, which), self._begin(which, {})) | final
 
 
-def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+def mode_of(mode: AutoresetMode | str) -> AutoresetMode:
+    """One of Gymnasium's modes, by its name too. Raises ValueError for a name that is none."""
     if isinstance(mode, AutoresetMode):
         return mode
     if mode not in AUTORESET_MODES:
@@ -274,6 +289,16 @@ def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
 def _infos(values: Mapping[str, Array], mask: NDArray[np.bool_]) -> dict[str, Any]:
     """Gymnasium's form: each array with a mask of the environments that it is about."""
     return dict(values) | {f"_{name}": mask for name in values}
+
+
+def _merged(infos: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Infos of some environments and of others."""
+    for name in [name for name in more if not name.startswith("_")]:
+        value, mask = more[name], more[f"_{name}"]
+        if name in infos:
+            value, mask = np.where(mask, value, infos[name]), mask | infos[f"_{name}"]
+        infos[name], infos[f"_{name}"] = value, mask
+    return infos
 
 
 def _without(infos: Mapping[str, Any], environments: NDArray[np.intp]) -> dict[str, Any]:

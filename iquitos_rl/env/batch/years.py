@@ -6,11 +6,14 @@ files, so it is never stale, and its pages are shared by all processes of a mach
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.metadata
 import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -20,10 +23,11 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from iquitos_rl.env import observation as observation_module
 from iquitos_rl.env.batch import raw as raw_module
 from iquitos_rl.env.batch import schema as schema_module
 from iquitos_rl.env.batch import tables as tables_module
-from iquitos_rl.env.batch.raw import raw_names, raw_table
+from iquitos_rl.env.batch.raw import raw_table
 from iquitos_rl.env.batch.schema import SiteParameters, read_parameters
 from iquitos_rl.env.batch.tables import read_charger_tables, read_site_tables
 from iquitos_rl.env.observation import (
@@ -34,6 +38,7 @@ from iquitos_rl.env.observation import (
     SocketState,
     feature_vector,
 )
+from iquitos_rl.site import storage as storage_module
 
 __all__ = ["CACHE_VARIABLE", "SiteYears", "YearTables", "cache_folder", "load_years"]
 
@@ -41,6 +46,9 @@ LOGGER = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "IQUITOS_RL_CACHE"
 """Environment variable: the folder for prepared tables; empty for none."""
+UNUSED_DAYS = 30
+"""Entries of the cache that were not used for so long are removed when a new one is made."""
+PARTIAL = ".partial-"
 HOUR_COLUMNS = ("load_kwh", "pv_kwh", "price", "carbon_intensity", "hour")
 """Columns of `YearTables.hours`."""
 
@@ -120,7 +128,10 @@ def cache_folder() -> Path | None:
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen is None:
         return Path(platformdirs.user_cache_dir("iquitos_rl")) / "years"
-    return Path(chosen).expanduser() if chosen else None
+    folder = Path(chosen).expanduser()
+    if chosen and not folder.is_absolute():  # Ray's workers run in other folders
+        raise ValueError(f"{CACHE_VARIABLE}={chosen}: expected an absolute path, or nothing for no cache")
+    return folder if chosen else None
 
 
 def load_years(schemas: Sequence[Path], *, raw: bool = False, cache: Path | None = None) -> SiteYears:
@@ -144,9 +155,6 @@ def load_years(schemas: Sequence[Path], *, raw: bool = False, cache: Path | None
     tables = None
     entry = None
     if folder is not None:
-        if raw:
-            for year in parameters:
-                raw_names(year)  # refuses what it does not model
         entry = folder / _digest(parameters, raw=raw)
         tables = _mapped(entry)
     if tables is None:
@@ -154,7 +162,8 @@ def load_years(schemas: Sequence[Path], *, raw: bool = False, cache: Path | None
         tables = YearTables(
             **{f.name: np.concatenate([getattr(year, f.name) for year in built]) for f in fields(YearTables)}
         )
-        if entry is not None:
+        # Not under a name that the files no longer have, if someone has built them anew meanwhile.
+        if entry is not None and _digest(parameters, raw=raw) == entry.name:
             tables = _store(tables, entry)
     rows = np.cumsum([0, *(p.rows for p in parameters)])
     scales = tuple(
@@ -172,15 +181,9 @@ def _check_same_site(parameters: Sequence[SiteParameters]) -> None:
         for what in ("bess", "limit_kw", "phases"):
             if getattr(other, what) != getattr(first, what):
                 raise ValueError(f"{other.schema}: another {what} than {first.schema}")
-        ratings = [
-            [c for c in zip(first.chargers, other.chargers, strict=True) if _rating(c[0]) != _rating(c[1])]
-        ]
-        if any(ratings):
-            raise ValueError(f"{other.schema}: another rating of {ratings[0][0][0].name} than {first.schema}")
-
-
-def _rating(charger: object) -> tuple[object, ...]:
-    return tuple(value for name, value in vars(charger).items() if name != "table")
+        for one, another in zip(first.chargers, other.chargers, strict=True):
+            if replace(another, table=one.table) != one:
+                raise ValueError(f"{other.schema}: another rating of {one.name} than {first.schema}")
 
 
 def _prepare(parameters: SiteParameters, *, raw: bool) -> YearTables:
@@ -264,8 +267,8 @@ def _site_features(
 def _digest(parameters: Sequence[SiteParameters], *, raw: bool) -> str:
     """Name of the cache entry of these years: what is in their files, and the code that reads them."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"raw {raw}".encode())
-    for module in (schema_module, tables_module, raw_module):
+    digest.update(f"raw {raw}, CityLearn {importlib.metadata.version('citylearn')}".encode())
+    for module in (schema_module, tables_module, raw_module, observation_module, storage_module):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update(Path(__file__).read_bytes())
     for year in parameters:
@@ -277,21 +280,39 @@ def _digest(parameters: Sequence[SiteParameters], *, raw: bool) -> str:
 
 
 def _mapped(entry: Path) -> YearTables | None:
-    """The tables of a cache entry; None if there is none, or it is damaged."""
+    """The tables of a cache entry; None if there is none, or it cannot be used."""
+    if not entry.is_dir():
+        return None
     try:
-        return YearTables(
-            # A plain array over the mapped file: NumPy is slower on its memmap class.
+        # A plain array over the mapped file: NumPy is slower on its memmap class.
+        tables = YearTables(
             **{
                 f.name: np.asarray(np.load(entry / f"{f.name}.npy", mmap_mode="r"))
                 for f in fields(YearTables)
             }
         )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+        _touch(entry)
+        return tables
+    except (FileNotFoundError, EOFError, ValueError) as error:
         LOGGER.warning("%s: damaged (%s); the tables are read anew", entry, error)
         shutil.rmtree(entry, ignore_errors=True)
-        return None
+    except OSError as error:
+        LOGGER.warning("%s: cannot be used (%s); the tables are read anew", entry, error)
+    return None
+
+
+def _touch(entry: Path) -> None:
+    """Note that an entry is in use; another user's cannot be noted."""
+    with contextlib.suppress(OSError):
+        os.utime(entry)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove entries that nobody has used for long, and what killed processes have left."""
+    for entry in folder.iterdir():
+        age_days = (time.time() - entry.stat().st_mtime) / 86400
+        if age_days > (1 if entry.name.startswith(PARTIAL) else UNUSED_DAYS):
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _store(tables: YearTables, entry: Path) -> YearTables:
@@ -299,9 +320,11 @@ def _store(tables: YearTables, entry: Path) -> YearTables:
     partial = None
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=entry.parent))
+        _remove_unused(entry.parent)
+        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=entry.parent))
         for f in fields(YearTables):
             np.save(partial / f"{f.name}.npy", getattr(tables, f.name))
+        partial.chmod(0o755)  # for the other users of a shared folder
         partial.rename(entry)
     except OSError as error:
         if not entry.is_dir():  # else another process was faster

@@ -83,6 +83,8 @@ def citylearns(battery):
         capacity_loss_coefficient=battery.capacity_loss,
         episode_tracker=tracker,
         seconds_per_time_step=3600,
+        # A building hands NumPy's number to its batteries, which makes sums of theirs double precision.
+        time_step_ratio=np.float64(1.0),
         random_seed=0,
     )
     made.reset()
@@ -266,6 +268,21 @@ def test_empty_slots_stay_empty(parameters):
         assert (bank.soc > 0).tolist() == [[False, True], [False, False]]
         pass_an_hour(bank)
         assert (bank.soc > 0).tolist() == [[False, True], [False, False]]
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": np.float32}, {"exact": True}])
+@pytest.mark.parametrize("share", [0.0, 0.05, 30.0, -0.05, -30.0])
+def test_a_battery_below_its_floor_is_lifted_to_it_for_nothing(share, options):
+    """CityLearn does so with a vehicle that arrives emptier than its battery may be."""
+    low = replace(PLAIN, floor_soc=0.25, initial_soc=0.25)
+    bank, reference = bank_of([low], **options), citylearns(low)
+    reference.force_set_soc(0.1)
+    bank.soc[0] = 0.1
+    balance = bank.exchange(np.array([share * 10.0]))
+    reference.charge(share * 10.0)
+    assert bank.soc[0] == pytest.approx(float(reference.soc[0]), abs=1e-6)
+    assert balance[0] == pytest.approx(float(reference.energy_balance[0]), abs=1e-5)
+    assert bank.soc[0] >= 0.25
 
 
 def test_one_hour_by_hand():

@@ -1,4 +1,6 @@
-"""What happens when an episode ends is what Gymnasium's own vector of single environments does, mode by mode."""
+"""What happens when an episode ends is what Gymnasium's own vector of single environments does."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from iquitos_rl.env import BatchVectorEnv, make_env
 from iquitos_rl.env.no_control import unit_reference
 
 STEPS, ENVS = 5, 4
-OPTIONS = {"episode_steps": STEPS, "random_start": "hour", "reference": unit_reference()}
+OPTIONS: dict[str, Any] = {"episode_steps": STEPS, "random_start": "hour", "reference": unit_reference()}
 
 
 @pytest.fixture
