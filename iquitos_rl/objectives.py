@@ -85,7 +85,7 @@ class FlowIncrements:
     peak_rise_kw: ArrayLike
     carbon_intensity_kg_per_kwh: ArrayLike
     price_usd_per_kwh: ArrayLike
-    unserved_kg_per_kwh: float
+    unserved_kg_per_kwh: ArrayLike
 
 
 def objective_increments(flows: FlowIncrements) -> FloatArray:
@@ -96,14 +96,16 @@ def objective_increments(flows: FlowIncrements) -> FloatArray:
     imported = np.asarray(flows.grid_import_kwh, float)
     parts = (
         imported * np.asarray(flows.carbon_intensity_kg_per_kwh, float)
-        + np.asarray(flows.unserved_kwh, float) * flows.unserved_kg_per_kwh,
+        + np.asarray(flows.unserved_kwh, float) * np.asarray(flows.unserved_kg_per_kwh, float),
         np.asarray(flows.grid_export_kwh, float) + np.asarray(flows.storage_loss_kwh, float),
         imported * np.asarray(flows.price_usd_per_kwh, float),
         np.asarray(flows.shortfall, float),
         np.asarray(flows.peak_rise_kw, float),
     )
     # Filled in rather than stacked: this is called in every step of training.
-    increments = np.empty((*np.broadcast_shapes(*(part.shape for part in parts)), len(parts)))
+    shapes = {part.shape for part in parts}
+    shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
+    increments = np.empty((*shape, len(parts)))
     for number, part in enumerate(parts):
         increments[..., number] = part
     return increments

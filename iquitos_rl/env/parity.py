@@ -58,7 +58,7 @@ class Recording:
         columns: names of the columns of those quantities that have several.
         values: quantities over time. ``raw`` and ``features``, as far as recorded, have steps + 1 rows, from
             the observation of the reset on; ``reset.*``, the numbers of the reset's info, have one; all
-            others have one row for each hour: ``reward``, ``reward_components``, ``increments``,
+            others have one row for each hour: ``reward``, ``reward_components``,
             ``terminated``, ``truncated``, ``info.*`` (each number of the step's info), ``net_kwh``,
             ``cost_usd``, ``emission_kg``, ``pv_kwh``, ``load_kwh``, ``bess_kwh`` (taken from the site),
             ``bess_soc`` (after the hour), and by socket ``sockets_kwh`` (taken from the site),
@@ -165,7 +165,6 @@ class _Recorder:
             env.observation_kind: tuple(env.observation_names),
             "features": tuple(layout.names),
             "reward_components": OBJECTIVES,
-            "increments": OBJECTIVES,
             **dict.fromkeys(SOCKET_QUANTITIES, sockets),
         }
         self.rows: dict[str, list[Any]] = {}
@@ -218,7 +217,6 @@ def _citylearn_hour(env: Any) -> dict[str, Any]:
         balance[socket], soc[socket] = battery.energy_balance[t], battery.soc[t]
     storage = building.electrical_storage if site.has_bess else None
     return {
-        "increments": site.reward.last.increments,
         "net_kwh": building.net_electricity_consumption[t],
         "cost_usd": building.net_electricity_consumption_cost[t],
         "emission_kg": building.net_electricity_consumption_emission[t],
@@ -237,7 +235,7 @@ def _batch_hour(env: Any) -> dict[str, Any]:
     hour = env.engine.hour
     return {
         name: np.array(getattr(hour, name)[0], dtype=np.float64)
-        for name in ("increments", *HOUR_QUANTITIES, *SOCKET_QUANTITIES)
+        for name in (*HOUR_QUANTITIES, *SOCKET_QUANTITIES)
     }
 
 

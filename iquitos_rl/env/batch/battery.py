@@ -132,7 +132,7 @@ class BatteryBank:
         self.capacity_kwh, self.nominal_kw, self.root = ones(), ones(), ones()
         self._inverse_capacity, self._inverse_root, self._divisor = ones(), ones(), ones()
         self._floor_kwh, self._degraded_kwh = ones(), ones()
-        self._capacity32, self._floor32 = ones32(), ones32()
+        self._capacity32, self._floor32, self._root32, self._degraded32 = (ones32() for _ in range(4))
         self._limit_kwh = ones()  # of an hour, where it does not depend on the state of charge
         # Reused in every hour.
         self._start, self._moved, self._room, self._balance = ones(), ones(), ones(), ones32()
@@ -147,12 +147,12 @@ class BatteryBank:
         self._divisor[slots] = np.maximum(capacity, SMALLEST)
         self._floor_kwh[slots] = self._floor[battery] * capacity
         self._capacity32[slots], self._floor32[slots] = capacity, self._floor[battery] * capacity
-        self._degraded_kwh[slots] = capacity
+        self._degraded_kwh[slots] = self._degraded32[slots] = capacity
         flat_power, flat_efficiency = self._power_curves.flat, self._efficiency_curves.flat
         if flat_power is not None:
             self._limit_kwh[slots] = np.maximum(self._nominal[battery] * flat_power[battery], 0.0)
         if flat_efficiency is not None:
-            self.root[slots] = flat_efficiency[battery] ** 0.5
+            self.root[slots] = self._root32[slots] = flat_efficiency[battery] ** 0.5
             self._inverse_root[slots] = flat_efficiency[battery] ** -0.5
 
     def charge(self, energy_kwh: Float) -> Float32:
@@ -221,15 +221,20 @@ class BatteryBank:
         at_floor = rounded <= self._floor32
         start = np.where(at_floor, floor_kwh, rounded)
         # A plain number and one of single precision: NumPy 2 rounds the plain number first.
-        space = self._degraded_kwh.astype(np.float32) - rounded
+        degraded = self._degraded32 if not self._wears else self._degraded_kwh.astype(np.float32)
+        space = degraded - rounded
         above = rounded - self._floor32
         charging = energy_kwh >= 0
         wanted = np.minimum(np.abs(energy_kwh), self._power_limit(start, at_floor))
         moved = wanted
         # The efficiency follows the power, the room the efficiency; with one efficiency one pass is two.
-        for _ in range(1 if self._efficiency_curves.flat is not None else 2):
-            self._update_efficiency(moved)
-            root = self.root.astype(np.float32)
+        flat = self._efficiency_curves.flat is not None
+        for _ in range(1 if flat else 2):
+            if flat:
+                root = self._root32
+            else:
+                self._update_efficiency(moved)
+                root = self.root.astype(np.float32)
             at_most = np.where(charging, space / root, above * root)
             empty = np.where(charging, (self._degraded_kwh - floor_kwh) / self.root, 0.0)
             moved = np.minimum(wanted, np.maximum(np.where(at_floor, empty, at_most), 0.0))
@@ -249,7 +254,7 @@ class BatteryBank:
             worn /= (2 * np.maximum(self._degraded_kwh, SMALLEST)).astype(np.float32)
             np.maximum(self._degraded_kwh.astype(np.float32) - worn, 0.0, out=self._degraded_kwh)
         else:  # CityLearn subtracts a wear of nothing, of single precision
-            self._degraded_kwh = self._degraded_kwh.astype(np.float32).astype(float)
+            np.copyto(self._degraded_kwh, self._degraded32)
         return self._balance
 
     def _power_limit(self, start_kwh: Float, at_floor: NDArray[np.bool_]) -> Float:
@@ -263,8 +268,6 @@ class BatteryBank:
 
     def _update_efficiency(self, energy_kwh: Float) -> None:
         """One-way efficiencies of an hour in which this much is moved."""
-        if self._efficiency_curves.flat is not None:
-            return
         share = np.clip(energy_kwh / np.maximum(self.nominal_kw, SMALLEST), 0.0, 1.0)
         np.sqrt(
             self._efficiency_curves(share, self._efficiency_curves.of_battery[self.battery]), out=self.root

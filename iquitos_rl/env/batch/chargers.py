@@ -94,7 +94,7 @@ class ChargerBank:
         power = self._grant(action)
         charge, discharge = self._curves
         efficiency = self._efficiency if charge is None else charge(*_shares(power, self.rated_kw, charge))
-        self._efficiency_now = efficiency
+        self._efficiency_now = efficiency if charge is None else np.maximum(efficiency, SMALLEST)
         if not self._discharges:
             return np.multiply(power, efficiency, out=self._offered, casting="same_kind")
         back_kw = np.where(action < 0, -action * self._discharge_kw, 0.0)

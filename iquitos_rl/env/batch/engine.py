@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iquitos_rl.config.reward import RewardWeights
-from iquitos_rl.config.site import GASOLINE_KG_PER_KWH
 from iquitos_rl.env.batch.battery import BatteryBank
 from iquitos_rl.env.batch.chargers import ChargerBank
 from iquitos_rl.env.batch.features import FeatureWriter
@@ -58,7 +57,6 @@ class BatchEngine:
         mask_idle: drop the requests of sockets without a vehicle that has room, before the feeder is shared.
         weights: of the objectives.
         reference: no-control values to divide by.
-        unserved_kg_per_kwh: CO2 of a kWh that a vehicle drives on gasoline instead.
 
     Attributes:
         hour: what happened in the hour just simulated; None before.
@@ -77,14 +75,13 @@ class BatchEngine:
         mask_idle: bool = True,
         weights: RewardWeights,
         reference: NoControlReference,
-        unserved_kg_per_kwh: float = GASOLINE_KG_PER_KWH,
     ) -> None:
         self.years = years
         self.environments = environments
         self.mask_idle = mask_idle
         self.weights = weights
         self.reference = reference
-        self.unserved_kg_per_kwh = unserved_kg_per_kwh
+        self._unserved_kg_per_kwh = np.zeros(environments)
         site = years.parameters[0]
         self.has_bess = site.bess is not None
         self.chargers = ChargerBank(site.chargers, site.limit_kw, site.phases, environments)
@@ -113,6 +110,7 @@ class BatchEngine:
         self._present, self._ready, self.hours_left, self.required_soc, self._stays = (
             np.zeros(shape, np.float32) for _ in range(5)
         )
+        self._lossless: Float = np.broadcast_to(np.float32(1), shape)
         self._has_room, self._leaves = np.zeros(shape, bool), np.zeros(shape, bool)
         self._next_soc: Float32 = np.zeros(shape, np.float32)
         self._request: Float = np.zeros(shape, self.chargers.dtype)
@@ -214,6 +212,8 @@ class BatchEngine:
         self.year[environments] = year
         self.row[environments] = row
         self._start_row[environments] = row
+        factors = np.array([p.unserved_kg_per_kwh for p in self.years.parameters])
+        self._unserved_kg_per_kwh[environments] = factors[year]
         self._last_row[environments] = self._rows_of_year[year] - 1
         self._table_row[environments] = self.years.first_row[year] + row
         tables = self.years.tables
@@ -317,7 +317,7 @@ class BatchEngine:
                 peak_rise_kw=day_peak - peak,
                 carbon_intensity_kg_per_kwh=carbon,
                 price_usd_per_kwh=price,
-                unserved_kg_per_kwh=self.unserved_kg_per_kwh,
+                unserved_kg_per_kwh=self._unserved_kg_per_kwh,
             )
         )
         components = increments * self._reward_factors
@@ -337,6 +337,7 @@ class BatchEngine:
             bess_soc=bess_soc,
             sockets_kwh=sockets_kwh,
             sockets_balance_kwh=balance,
+            sockets_root=self._lossless if vehicles.is_lossless else vehicles.root.copy(),
             sockets_soc=vehicles.soc,
             unserved_kwh=leaving[0],
             shortfall=leaving[1],
@@ -356,7 +357,7 @@ class BatchEngine:
         if not departures.any():
             return self._zero, self._zero, departures
         np.equal(self.hours_left, np.float32(1), out=self._leaves)
-        slots = np.flatnonzero(self._leaves)
+        slots = self._leaves.ravel().nonzero()[0]
         environment = self._environment_of_slot.take(slots)
         soc = self.vehicles.soc.ravel().take(slots)
         required = self.required_soc.ravel().take(slots)
@@ -393,7 +394,7 @@ class BatchEngine:
         self.years.tables.stays.take(self._table_row, axis=0, out=self._stays, mode="clip")
         np.multiply(self._stays, vehicles.stand_by(), out=self._stays)
         np.add(soc, self._stays, out=soc)
-        ended = np.flatnonzero(self.row == self._last_row)
+        (ended,) = (self.row == self._last_row).nonzero()
         if len(ended):
             self._keep_last(ended, soc, after)
         vehicles.soc, self._next_soc = soc, after

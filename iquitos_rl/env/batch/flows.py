@@ -27,7 +27,7 @@ def hourly_flows(engine: BatchEngine) -> dict[str, NDArray[Any]]:
     sockets = hour.sockets_kwh.astype(float)
     net = hour.net_kwh.astype(float)
     bess = hour.bess_kwh.astype(float)
-    taken = np.maximum(hour.sockets_balance_kwh, np.float32(0))
+    taken = np.maximum(hour.sockets_balance_kwh.astype(float), 0.0)
     return {
         "hour_of_year": hour.row,
         "grid_import_kwh": np.maximum(net, 0.0),
@@ -36,7 +36,7 @@ def hourly_flows(engine: BatchEngine) -> dict[str, NDArray[Any]]:
         "pv_generation_kwh": hour.pv_kwh.astype(float),
         "ev_draw_kwh": np.maximum(sockets, 0.0).sum(axis=1),
         "ev_discharge_kwh": np.maximum(-sockets, 0.0).sum(axis=1),
-        "ev_delivered_kwh": engine.vehicles.held_kwh(taken).sum(axis=1),
+        "ev_delivered_kwh": (taken * hour.sockets_root).sum(axis=1),
         "bess_charge_kwh": np.maximum(bess, 0.0),
         "bess_discharge_kwh": np.maximum(-bess, 0.0),
         "bess_stored_kwh": engine.bess_end_kwh.copy(),

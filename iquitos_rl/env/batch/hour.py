@@ -33,6 +33,7 @@ class Hour:
         bess_soc: at the end of the hour.
         sockets_kwh: electricity consumption of the sockets, shape (environments, sockets).
         sockets_balance_kwh: what vehicle batteries took (before their losses) or gave.
+        sockets_root: one-way efficiencies of the vehicles' batteries in this hour.
         sockets_soc: at the end of the hour; 0 without a vehicle.
         unserved_kwh, shortfall, departures: of the vehicles that left at the end of the hour.
         storage_loss_kwh: of the BESS and of vehicle-to-grid sockets.
@@ -54,6 +55,7 @@ class Hour:
     bess_soc: Float32
     sockets_kwh: Float32
     sockets_balance_kwh: Float32
+    sockets_root: Float
     sockets_soc: Float32
     unserved_kwh: Float
     shortfall: Float

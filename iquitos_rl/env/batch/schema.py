@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from iquitos_rl.config.site import GASOLINE_KG_PER_KWH
 from iquitos_rl.env.batch.schema_values import is_true, limit, plain_number, set_keys, shown
 
 __all__ = [
@@ -149,6 +150,7 @@ class SiteParameters:
         observed_headroom, observed_violation, observed_phases: what of them CityLearn shows.
         observations: names of the active observations of the site, in order.
         socket_observations: those that CityLearn has for each socket.
+        unserved_kg_per_kwh: CO2 of a kWh that a vehicle drives on gasoline, as the dataset builder noted it.
     """
 
     schema: Path
@@ -171,6 +173,7 @@ class SiteParameters:
     observed_phases: bool
     observations: tuple[str, ...]
     socket_observations: frozenset[str] = field(repr=False)
+    unserved_kg_per_kwh: float = GASOLINE_KG_PER_KWH
 
     @property
     def socket_names(self) -> tuple[str, ...]:
@@ -304,6 +307,10 @@ class _Reader:
             observed_phases=bool(constraints) and is_true(visible.get("phase_encoding", False)),
             observations=observations,
             socket_observations=socket_observations,
+            unserved_kg_per_kwh=plain_number(
+                "iquitos_rl.unserved_energy_kg_per_kwh",
+                (top.get("iquitos_rl") or {}).get("unserved_energy_kg_per_kwh", GASOLINE_KG_PER_KWH),
+            ),
         )
 
     def _device(

@@ -13,7 +13,6 @@ from iquitos_rl.config.reward import RewardWeights
 from iquitos_rl.env.batch.engine import BatchEngine
 from iquitos_rl.env.batch.flows import hourly_flows
 from iquitos_rl.env.batch.years import load_years
-from iquitos_rl.env.no_control import unserved_factor
 from iquitos_rl.objectives import OBJECTIVES, NoControlReference
 
 __all__ = ["BatchSimulator"]
@@ -42,7 +41,6 @@ class BatchSimulator:
             mask_idle=False,
             weights=weights,
             reference=reference,
-            unserved_kg_per_kwh=unserved_factor(schemas[0]),
         )
         self.rows = tuple(int(rows) for rows in years.rows)
         self.has_bess = years.has_bess

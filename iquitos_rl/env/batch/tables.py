@@ -220,10 +220,6 @@ def _read_charger(
             [f"arrivals without a state of charge ({charger.name}, hour {hour}): it drifts at random"],
         )
     present = vehicle >= 0
-    if len(vehicle) > 1 and new[-1] and not present[-2]:
-        # The last row is never simulated, only seen: with what CityLearn gives to vehicles that are away.
-        announced_last = state[-2] == INCOMING and named[-2] == vehicle[-1]
-        arrival[-1] = max(estimated[-2] if announced_last else estimated[-1], np.float32(0))
     start = np.where(own >= 0, own, initial[vehicle])
     return {
         "state": state,

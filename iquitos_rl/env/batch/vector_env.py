@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from iquitos_rl.env.batch.flows import hourly_flows
 from iquitos_rl.env.batch.simulator import BatchSimulator
 from iquitos_rl.env.batch.years import load_years
 from iquitos_rl.env.episodes import OBSERVATIONS, Observation, RandomStart, Windows, generator, schema_paths
-from iquitos_rl.env.no_control import mean_reference, unit_reference, unserved_factor
+from iquitos_rl.env.no_control import mean_reference, unit_reference
 from iquitos_rl.env.observation import FeatureLayout
 from iquitos_rl.env.spaces import action_space, observation_space
 from iquitos_rl.objectives import OBJECTIVES, NoControlReference
@@ -108,7 +107,6 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
             mask_idle=mask_idle,
             weights=weights,
             reference=self.reference,
-            unserved_kg_per_kwh=unserved_factor(self.schemas[0]),
         )
         self._flows = flows
         self._copy = copy
@@ -228,13 +226,13 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         actions = np.asarray(actions)
         if actions.shape != action.shape:
             raise ValueError(f"actions of shape {actions.shape}, expected {action.shape}")
-        if not math.isfinite(actions.sum()):  # cheaper than looking at each of them
+        if not np.isfinite(actions).all():
             raise ValueError("actions with a value that is not finite")
         np.maximum(actions, self._low, out=action, casting="same_kind")
         np.minimum(action, self._high, out=action)
         if not self._started:
             raise RuntimeError("reset every environment before the first step")
-        waiting = np.flatnonzero(self._ended)
+        (waiting,) = self._ended.nonzero()
         if len(waiting) and self.autoreset_mode is AutoresetMode.DISABLED:
             raise RuntimeError(f"episodes have ended in environments {waiting.tolist()}: reset them first")
         # Environments that wait for their reset are stepped along, and then reset: that hour is not seen.

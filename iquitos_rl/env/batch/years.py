@@ -29,7 +29,7 @@ from iquitos_rl.env.batch import schema as schema_module
 from iquitos_rl.env.batch import tables as tables_module
 from iquitos_rl.env.batch.raw import raw_table
 from iquitos_rl.env.batch.schema import SiteParameters, read_parameters
-from iquitos_rl.env.batch.tables import read_charger_tables, read_site_tables
+from iquitos_rl.env.batch.tables import INCOMING, ChargerTables, read_charger_tables, read_site_tables
 from iquitos_rl.env.observation import (
     LOOKAHEAD_HOURS,
     FeatureLayout,
@@ -196,6 +196,8 @@ def _prepare(parameters: SiteParameters, *, raw: bool) -> YearTables:
         [site.load_kwh, site.pv_kwh, site.price, site.carbon_intensity, site.hour.astype(np.float32)], axis=1
     )
     scales = _scales(parameters, hours)
+    new_soc = np.nan_to_num(sockets.new_soc)
+    new_soc[-1] = _last_soc(sockets)
     return YearTables(
         hours=hours,
         site_features=_site_features(hours, site.day_type, occupied, scales),
@@ -205,10 +207,21 @@ def _prepare(parameters: SiteParameters, *, raw: bool) -> YearTables:
         required_soc=np.where(occupied, np.maximum(sockets.required_soc, 0), 0).astype(np.float32),
         start_soc=sockets.start_soc,
         stays=np.isnan(sockets.new_soc).astype(np.float32),
-        new_soc=np.nan_to_num(sockets.new_soc),
+        new_soc=new_soc,
         vehicle=sockets.vehicle,
         raw=raw_table(parameters, site, sockets) if raw else np.zeros((parameters.rows, 0), np.float32),
     )
+
+
+def _last_soc(sockets: ChargerTables) -> NDArray[np.float32]:
+    """State of charge with which vehicles that arrive in the last row are seen; 0 for all others.
+
+    That row is never simulated: CityLearn has not connected them yet, and shows what it gave to those away.
+    """
+    announced = (sockets.state[-2] == INCOMING) & (sockets.named[-2] == sockets.vehicle[-1])
+    seen = np.where(announced, sockets.estimated_soc[-2], sockets.estimated_soc[-1])
+    arriving = (sockets.vehicle[-1] >= 0) & ~np.isnan(sockets.new_soc[-1])
+    return np.where(arriving, np.maximum(seen, 0), 0).astype(np.float32)
 
 
 def _scales(parameters: SiteParameters, hours: NDArray[np.float32]) -> SiteScales:

@@ -238,7 +238,7 @@ def test_only_the_simulated_rows_are_read(tmp_path):
 
 
 def test_a_table_that_ends_too_early_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="a table has 3 rows, 5 are to be simulated"):
+    with pytest.raises(DatasetError, match=r"socket_0\.parquet: 3 rows, but"):
         read(tmp_path, socket([HERE] * 3, "ev", [50, NONE, NONE]), first_row=1, rows=4)
 
 

@@ -203,7 +203,7 @@ def test_a_mask_resets_those_it_names_and_leaves_the_others_as_they_are(vector_o
         ({"year": 2}, "year 2: there are 2"),
         ({"year": [0, 1, -1]}, "year -1"),
         ({"start_step": [0, 0, 200]}, "start_step 200 leaves no room"),
-        ({"start_step": [0, 0]}, "broadcast"),
+        ({"start_step": [0, 0]}, "expected one number, or 3"),
         ({"reset_mask": np.zeros(3, bool)}, "reset_mask: expected 3 flags, at least one of them set"),
         ({"reset_mask": np.ones(2, bool)}, "reset_mask: expected 3 flags"),
         ({"reset_mask": np.array([0, 1, 0])}, "reset_mask: expected 3 flags"),
