@@ -40,7 +40,7 @@ lint: $(READY) ## check style, format and types
 	"$(VENV)/bin/ruff" format --check .
 	"$(VENV)/bin/mypy"
 
-verify: $(READY) ## compare with CityLearn over whole years (hours); record the figures in docs/benchmarks.md
+verify: $(READY) ## compare with CityLearn over whole years (an hour); record the figures in docs/benchmarks.md
 	"$(VENV)/bin/python" experiments/verify_parity.py
 	"$(VENV)/bin/python" experiments/baseline_bar.py --citylearn
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,11 +35,14 @@ def plain_number(path: str, value: Any) -> float:
 
 
 def limit(path: str, value: Any) -> float | None:
-    """A limit in kW; None, also for infinity, means that there is none.
+    """A limit in kW, as a number or a word ("inf"); None, also for infinity, means that there is none.
 
     Raises:
         ValueError: it is below 0 or no number; ``path`` is named.
     """
+    if isinstance(value, str):  # CityLearn converts words here, and only here
+        with contextlib.suppress(ValueError):
+            value = float(value)
     if value is None or value == math.inf:
         return None
     if plain_number(path, value) < 0:
