@@ -8,7 +8,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ __all__ = ["ENVIRONMENTS", "EngineBenchmark", "bench_engine", "engine_table"]
 
 ENVIRONMENTS = (1, 16, 64, 256, 1024)
 WEEK = 168
-BATCH_SECONDS = 1.5
-"""About how long one measurement of the batch engine takes."""
+TURN_STEPS = 12
+"""Steps of CityLearn in a turn: the engines take turns of a fraction of a second within each measurement."""
+TURN_SECONDS = 0.1
+"""About how long a turn of the batch engine takes."""
 VECTOR_YEARS = 5
 VECTOR_ENVIRONMENTS = 64
 
@@ -72,13 +74,13 @@ def bench_engine(
     citylearn_steps: int = WEEK,
     say: Say = lambda text: None,
 ) -> EngineBenchmark:
-    """Measure both engines on one core, in turn, so that a busy machine slows both of them.
+    """Measure both engines on one core, in short turns, so that a busy machine slows both of them.
 
     Args:
         site: its dataset is made in a temporary folder.
         environments: numbers of environments.
         repeats: measurements of each; their median counts.
-        citylearn_steps: that CityLearn is measured over, from the first day on.
+        citylearn_steps: that CityLearn is measured over, from the first day on; in turns of `TURN_STEPS`.
         say: told what is going on.
     """
     years = site.years.model_copy(update={"train": VECTOR_YEARS, "validation": 1, "test": 1})
@@ -97,19 +99,25 @@ def bench_engine(
         started = time.perf_counter()
         citylearn = _citylearn(schemas[0], citylearn_steps)
         citylearn_construction_s = time.perf_counter() - started
-        batches = {count: _batch(_vector(schemas, count)) for count in environments}
+        batches = {count: _Batch(_vector(schemas, count)) for count in environments}
         # CityLearn's many objects would be searched for garbage again and again while the other is measured.
         gc.collect()
         gc.freeze()
-        seconds_citylearn: list[float] = []
+        citylearn_rates: list[float] = []
         rates: dict[int, list[float]] = {count: [] for count in environments}
         for repeat in range(repeats):
             say(f"measurement {repeat + 1} of {repeats}")
-            seconds_citylearn.append(citylearn())
+            seconds: dict[int, list[float]] = {count: [] for count in environments}
+            turns = []
+            for turn in citylearn():
+                turns.append(turn)
+                for count, batch in batches.items():
+                    seconds[count].append(batch.turn())
+            citylearn_rates.append(citylearn_steps / sum(turns))
             for count, batch in batches.items():
-                rates[count].append(batch())
+                rates[count].append(len(turns) * count * batch.steps / sum(seconds[count]))
         gc.unfreeze()
-    reference = citylearn_steps / statistics.median(seconds_citylearn)
+    reference = statistics.median(citylearn_rates)
     batch_rates = {count: statistics.median(values) for count, values in rates.items()}
     return EngineBenchmark(
         site=site.name,
@@ -147,45 +155,44 @@ def _memory_mb() -> float | None:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _citylearn(schema: Path, steps: int) -> Callable[[], float]:
+def _citylearn(schema: Path, steps: int) -> Callable[[], Iterator[float]]:
     from citylearn.citylearn import CityLearnEnv
 
     env = CityLearnEnv(str(schema), central_agent=True, episode_time_steps=steps + 1, random_seed=0)
     action = [[0.0] + [1.0] * (len(env.action_names[0]) - 1)]
 
-    def measure() -> float:
-        """Seconds for the steps alone."""
+    def turns() -> Iterator[float]:
+        """Seconds of each turn, for the steps alone."""
         env.reset()
-        started = time.perf_counter()
-        for _ in range(steps):
-            env.step(action)
-        return time.perf_counter() - started
+        for first in range(0, steps, TURN_STEPS):
+            started = time.perf_counter()
+            for _ in range(first, min(first + TURN_STEPS, steps)):
+                env.step(action)
+            yield time.perf_counter() - started
 
-    return measure
+    return turns
 
 
-def _batch(vector: BatchVectorEnv) -> Callable[[], float]:
+class _Batch:
     """Random actions from a few arrays made beforehand: choosing them is not what is measured."""
-    random = np.random.default_rng(0)
-    low, high = vector.single_action_space.low, vector.single_action_space.high
-    shape = (vector.num_envs, len(low))
-    actions = [random.uniform(low, high, shape).astype(np.float32) for _ in range(8)]
 
-    def steps(count: int) -> float:
-        started = time.perf_counter()
-        for k in range(count):
-            vector.step(actions[k % len(actions)])
-        return time.perf_counter() - started
-
-    vector.reset(seed=0)
-    days = max(1, round(BATCH_SECONDS / steps(24)))
-
-    def measure() -> float:
-        """Environment steps a second, over whole days, resets at the ends of episodes included."""
+    def __init__(self, vector: BatchVectorEnv) -> None:
+        random = np.random.default_rng(0)
+        low, high = vector.single_action_space.low, vector.single_action_space.high
+        shape = (vector.num_envs, len(low))
+        self._actions = [random.uniform(low, high, shape).astype(np.float32) for _ in range(8)]
+        self._vector = vector
+        self.steps = WEEK
         vector.reset(seed=0)
-        return vector.num_envs * 24 * days / steps(24 * days)
+        # Whole days, of which some are the ends of episodes.
+        self.steps = 24 * max(1, round(TURN_SECONDS / self.turn() * WEEK / 24))
 
-    return measure
+    def turn(self) -> float:
+        """Seconds for `steps` steps of the vector, resets at the ends of episodes included."""
+        started = time.perf_counter()
+        for k in range(self.steps):
+            self._vector.step(self._actions[k % len(self._actions)])
+        return time.perf_counter() - started
 
 
 def engine_table(benchmark: EngineBenchmark) -> Table:

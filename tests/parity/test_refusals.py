@@ -365,6 +365,7 @@ MODELLED_OR_REFUSED = {
             "building_limit_kw": "inf", "phases": [{"limit_kw": 2.0, "chargers": ["socket_0"]}]
         }
     ),
+    "a limit in words": lambda site: site.building.update(charging_constraints={"building_limit_kw": "4.0"}),
     "a socket without action": lambda site: site.building.update(
         inactive_actions=["electric_vehicle_storage_socket_0"]
     ),

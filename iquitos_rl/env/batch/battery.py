@@ -134,6 +134,7 @@ class BatteryBank:
         self._floor_kwh, self._degraded_kwh = ones(), ones()
         self._capacity32, self._floor32, self._root32, self._degraded32 = (ones32() for _ in range(4))
         self._limit_kwh = ones()  # of an hour, where it does not depend on the state of charge
+        self._full = ones32()  # NumPy compares arrays several times faster than an array and a number
         # Reused in every hour.
         self._start, self._moved, self._room, self._balance = ones(), ones(), ones(), ones32()
 
@@ -206,7 +207,7 @@ class BatteryBank:
     def _keep(self, energy_kwh: Float) -> None:
         """Take this as what is stored; rounding must not fill a battery beyond its capacity."""
         np.multiply(energy_kwh, self._inverse_capacity, out=self.soc, casting="same_kind")
-        np.minimum(self.soc, np.float32(1), out=self.soc)
+        np.minimum(self.soc, self._full, out=self.soc)
 
     def _exchange_exactly(self, energy_kwh: Float) -> Float32:
         """CityLearn's two passes, and its rounding.

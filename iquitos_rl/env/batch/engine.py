@@ -40,6 +40,7 @@ FULL = np.float32(FULL_SOC)
 if float(FULL) < FULL_SOC:  # compared in double precision, as the reference does
     FULL = np.nextafter(FULL, np.float32(1))
 """The lowest SOC in single precision that counts as full."""
+HOUR = HOUR_COLUMNS.index("hour")
 LONG_STAY_HOURS = 12
 """Where vehicles stay longer than this, rounding adds up, and CityLearn's is repeated."""
 NO_VEHICLE = BatteryParameters(
@@ -61,8 +62,11 @@ class BatchEngine:
     Attributes:
         hour: what happened in the hour just simulated; None before.
         year, row: of each environment: number of its year, and its present hour of it.
-        hours_left, required_soc: of the sockets in the present hour; 0 without a vehicle.
-        day_peak_kw: highest import of the day so far.
+        occupied: sockets with a vehicle in the present hour, shape (environments, sockets), like those that
+            follow; overwritten by the next step.
+        ready: sockets with a vehicle that has room.
+        hours_left, required_soc: of the sockets; 0 without a vehicle.
+        day_peak_kw: highest import of the day until the end of the hour just simulated.
         previous_net_kwh: net consumption of the hour before; 0 at the start of an episode.
     """
 
@@ -107,18 +111,18 @@ class BatchEngine:
             np.zeros(environments, np.intp) for _ in range(5)
         )
         self._rows_of_year = years.rows
-        self._present, self._ready, self.hours_left, self.required_soc, self._stays = (
-            np.zeros(shape, np.float32) for _ in range(5)
+        self.hours_left, self.required_soc, self._staying_soc, self._is_ready = (
+            np.zeros(shape, np.float32) for _ in range(4)
         )
         self._lossless: Float = np.broadcast_to(np.float32(1), shape)
-        self._has_room, self._leaves = np.zeros(shape, bool), np.zeros(shape, bool)
+        self.occupied, self.ready, self._stays, self._leaves = (np.zeros(shape, bool) for _ in range(4))
         self._next_soc: Float32 = np.zeros(shape, np.float32)
         self._request: Float = np.zeros(shape, self.chargers.dtype)
-        self._environment_of_slot = np.repeat(np.arange(environments), sockets)
         self._hours = np.zeros((environments, len(HOUR_COLUMNS)), np.float32)
         self.day_peak_kw: Float = np.zeros(environments)
         self.previous_net_kwh: Float32 = np.zeros(environments, np.float32)
         self._bess_before_kwh: Float = np.zeros(environments)
+        self._peak_before: Float = np.zeros(environments)
         self._zero = np.zeros(environments)
         self._nothing: Float32 = np.zeros(environments, np.float32)
         self._zero.flags.writeable = self._nothing.flags.writeable = False
@@ -136,16 +140,6 @@ class BatchEngine:
     def reference(self, reference: NoControlReference) -> None:
         self._reference = reference
         self._reward_factors = reward_factors(reference, self.weights)
-
-    @property
-    def occupied(self) -> NDArray[np.bool_]:
-        """Sockets with a vehicle in the present hour, shape (environments, sockets)."""
-        return self._present > 0
-
-    @property
-    def ready(self) -> NDArray[np.bool_]:
-        """Sockets with a vehicle that has room, shape (environments, sockets)."""
-        return self._ready > 0
 
     def _vehicles_of_sockets(self) -> tuple[bool, Index]:
         """Whether each socket serves one vehicle in each year, and which: shape (years, sockets)."""
@@ -241,11 +235,14 @@ class BatchEngine:
         """What the tables say of the present hour."""
         tables, rows = self.years.tables, self._table_row
         tables.hours.take(rows, axis=0, out=self._hours, mode="clip")
-        tables.occupied.take(rows, axis=0, out=self._present, mode="clip")
+        tables.occupied.take(rows, axis=0, out=self.occupied, mode="clip")
         tables.hours_left.take(rows, axis=0, out=self.hours_left, mode="clip")
         tables.required_soc.take(rows, axis=0, out=self.required_soc, mode="clip")
-        np.less(self.vehicles.soc, FULL, out=self._has_room)
-        np.multiply(self._present, self._has_room, out=self._ready)
+        np.less(self.vehicles.soc, FULL, out=self.ready)
+        np.logical_and(self.ready, self.occupied, out=self.ready)
+        # As numbers too: NumPy multiplies those faster than it chooses by a mask, or multiplies by flags.
+        np.copyto(self._is_ready, self.ready)
+        self._peak_before = np.where(self._hours[:, HOUR] == 0, 0.0, self.day_peak_kw)
 
     def observe(self) -> Float32:
         """The observation of the present hour, shape (environments, observations); overwritten."""
@@ -259,18 +256,16 @@ class BatchEngine:
                 self.chargers.granted_kw,
                 self.chargers.violation_kw,
             )
-        new_day = self._hours[:, 4] == 0
-        peak = np.where(new_day, 0.0, self.day_peak_kw)
         return self.features.write(
             self._table_row,
-            self._present,
+            self.occupied,
             self.hours_left,
             self.required_soc,
             self.vehicles.soc,
-            self._ready,
+            self._is_ready,
             self.bess_soc,
             self.previous_net_kwh,
-            peak,
+            self._peak_before,
         )
 
     def step(self, action: NDArray[np.floating[Any]]) -> Hour:
@@ -279,19 +274,19 @@ class BatchEngine:
         Args:
             action: within the bounds of the site, shape (environments, actions): the BESS first, if any.
         """
-        load, pv, price, carbon, clock = self._hours.T.copy()
+        load, pv, price, carbon, _ = self._hours.T.copy()
         request = self._request
         if self.mask_idle:
-            np.multiply(action[:, int(self.has_bess) :], self._ready, out=request, casting="same_kind")
+            np.multiply(action[:, int(self.has_bess) :], self._is_ready, out=request, casting="same_kind")
         else:
             np.copyto(request, action[:, int(self.has_bess) :], casting="same_kind")
         offered = self.chargers.offer(request)
         if not self.mask_idle:
-            np.multiply(offered, self._present, out=offered)
+            np.multiply(offered, self.occupied, out=offered)
         vehicles = self.vehicles
         balance = vehicles.exchange(offered) if self._discharges else vehicles.charge(offered)
         if vehicles.has_floor:
-            np.multiply(vehicles.soc, self._present, out=vehicles.soc)
+            np.multiply(vehicles.soc, self.occupied, out=vehicles.soc)
         sockets_kwh = self.chargers.drawn_kwh(balance)
         drawn = np.add.reduce(sockets_kwh, axis=1)
         if self.bess is None:
@@ -305,8 +300,7 @@ class BatchEngine:
         imported = np.maximum(net, np.float32(0))
         leaving = self._departures()
         losses = self._storage_losses(bess_kwh, bess_soc, sockets_kwh, balance)
-        peak = np.where(clock == 0, 0.0, self.day_peak_kw)
-        day_peak = np.maximum(peak, imported)
+        day_peak = np.maximum(self._peak_before, imported)
         increments = objective_increments(
             FlowIncrements(
                 grid_import_kwh=imported,
@@ -314,7 +308,7 @@ class BatchEngine:
                 storage_loss_kwh=losses,
                 unserved_kwh=leaving[0],
                 shortfall=leaving[1],
-                peak_rise_kw=day_peak - peak,
+                peak_rise_kw=day_peak - self._peak_before,
                 carbon_intensity_kg_per_kwh=carbon,
                 price_usd_per_kwh=price,
                 unserved_kg_per_kwh=self._unserved_kg_per_kwh,
@@ -357,18 +351,17 @@ class BatchEngine:
         if not departures.any():
             return self._zero, self._zero, departures
         np.equal(self.hours_left, np.float32(1), out=self._leaves)
-        slots = self._leaves.ravel().nonzero()[0]
-        environment = self._environment_of_slot.take(slots)
+        (slots,) = self._leaves.ravel().nonzero()
         soc = self.vehicles.soc.ravel().take(slots)
         required = self.required_soc.ravel().take(slots)
         unserved = unserved_energy_kwh(soc, required, self.vehicles.capacity_kwh.ravel().take(slots))
         shortfall = 1.0 - satisfaction(soc, required)
-        count = self.environments
-        return (
-            np.bincount(environment, weights=unserved, minlength=count).astype(float),
-            np.bincount(environment, weights=shortfall, minlength=count).astype(float),
-            departures,
-        )
+        # The slots are in the order of environments: sums over stretches, as long as the tables say.
+        (environments,) = departures.nonzero()
+        counts = departures[environments]
+        totals = np.zeros((2, self.environments))
+        totals[:, environments] = np.add.reduceat([unserved, shortfall], counts.cumsum() - counts, axis=1)
+        return totals[0], totals[1], departures
 
     def _storage_losses(
         self, bess_kwh: Float32, bess_soc: Float32, sockets_kwh: Float32, balance: Float32
@@ -379,7 +372,7 @@ class BatchEngine:
             losses = bess_kwh - (after - self._bess_before_kwh)
             self._bess_before_kwh = after
         if self._discharges:
-            lost = (sockets_kwh - self.vehicles.held_kwh(balance)) * self._present
+            lost = (sockets_kwh - self.vehicles.held_kwh(balance)) * self.occupied
             # Not lost[:, ...], which is in another order in memory, and so summed in another, for several.
             losses = losses + lost.take(self._discharging, axis=1).sum(axis=1)
         return losses
@@ -392,8 +385,8 @@ class BatchEngine:
         soc = self._next_soc
         self.years.tables.new_soc.take(self._table_row, axis=0, out=soc, mode="clip")
         self.years.tables.stays.take(self._table_row, axis=0, out=self._stays, mode="clip")
-        np.multiply(self._stays, vehicles.stand_by(), out=self._stays)
-        np.add(soc, self._stays, out=soc)
+        np.multiply(vehicles.stand_by(), self._stays, out=self._staying_soc)
+        np.add(soc, self._staying_soc, out=soc)
         (ended,) = (self.row == self._last_row).nonzero()
         if len(ended):
             self._keep_last(ended, soc, after)
@@ -408,7 +401,7 @@ class BatchEngine:
 
     def _keep_last(self, ended: Index, soc: Float32, after: Float32) -> None:
         """CityLearn does not advance on its data's last transition: vehicles are as the hour left them."""
-        staying = (self._present[ended] > 0) & (self.years.tables.occupied[self._table_row[ended]] > 0)
+        staying = self.occupied[ended] & self.years.tables.occupied[self._table_row[ended]]
         soc[ended] = np.where(staying, after[ended], soc[ended])
 
     def _change_vehicles(self) -> None:

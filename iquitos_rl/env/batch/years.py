@@ -62,12 +62,11 @@ class YearTables:
         site_features: the site's features that do not depend on actions, 0 for the others; shape
             (rows, features).
         departures: number of vehicles that leave at the end of the hour, shape (rows,).
-        occupied: 1 where a vehicle is connected, else 0; shape (rows, sockets), like all that follow.
+        occupied: where a vehicle is connected; shape (rows, sockets), like all that follow.
         hours_left: connected hours left, this one included; 0 without a vehicle; 1 in its last hour.
         required_soc: at departure; 0 without a vehicle, or if none is required.
         start_soc: state of charge at the start of an episode that begins in this row.
-        stays: 1 where the vehicle was here the hour before, else 0. Numbers, not flags, so that a step can
-            multiply by them: NumPy chooses by a mask several times more slowly.
+        stays: where the vehicle was here the hour before.
         new_soc: state of charge of a vehicle that arrives in this row; 0 without a vehicle, or for one that
             stays.
         vehicle: number of the connected vehicle in the year's schema, -1 without one.
@@ -78,11 +77,11 @@ class YearTables:
     hours: NDArray[np.float32]
     site_features: NDArray[np.float32]
     departures: NDArray[np.int32]
-    occupied: NDArray[np.float32]
+    occupied: NDArray[np.bool_]
     hours_left: NDArray[np.float32]
     required_soc: NDArray[np.float32]
     start_soc: NDArray[np.float32]
-    stays: NDArray[np.float32]
+    stays: NDArray[np.bool_]
     new_soc: NDArray[np.float32]
     vehicle: NDArray[np.int16]
     raw: NDArray[np.float32]
@@ -202,11 +201,11 @@ def _prepare(parameters: SiteParameters, *, raw: bool) -> YearTables:
         hours=hours,
         site_features=_site_features(hours, site.day_type, occupied, scales),
         departures=(hours_left == 1.0).sum(axis=1).astype(np.int32),
-        occupied=occupied.astype(np.float32),
+        occupied=occupied,
         hours_left=hours_left,
         required_soc=np.where(occupied, np.maximum(sockets.required_soc, 0), 0).astype(np.float32),
         start_soc=sockets.start_soc,
-        stays=np.isnan(sockets.new_soc).astype(np.float32),
+        stays=np.isnan(sockets.new_soc),
         new_soc=new_soc,
         vehicle=sockets.vehicle,
         raw=raw_table(parameters, site, sockets) if raw else np.zeros((parameters.rows, 0), np.float32),
