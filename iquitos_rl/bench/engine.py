@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,7 @@ def bench_engine(
     """
     years = site.years.model_copy(update={"train": VECTOR_YEARS, "validation": 1, "test": 1})
     site = site.model_copy(update={"years": years})
-    with tempfile.TemporaryDirectory() as folder:
-        # Tables of a site that is thrown away do not belong into the user's cache.
-        os.environ[CACHE_VARIABLE] = str(Path(folder) / "cache")
+    with tempfile.TemporaryDirectory() as folder, _cache_in(Path(folder) / "cache"):
         say("building seven years of the site")
         dataset = build_dataset(site, Path(folder) / "site", 1)
         schemas = [dataset.schema_path("train", year) for year in range(VECTOR_YEARS)]
@@ -100,23 +99,20 @@ def bench_engine(
         citylearn = _citylearn(schemas[0], citylearn_steps)
         citylearn_construction_s = time.perf_counter() - started
         batches = {count: _Batch(_vector(schemas, count)) for count in environments}
-        # CityLearn's many objects would be searched for garbage again and again while the other is measured.
-        gc.collect()
-        gc.freeze()
         citylearn_rates: list[float] = []
         rates: dict[int, list[float]] = {count: [] for count in environments}
-        for repeat in range(repeats):
-            say(f"measurement {repeat + 1} of {repeats}")
-            seconds: dict[int, list[float]] = {count: [] for count in environments}
-            turns = []
-            for turn in citylearn():
-                turns.append(turn)
+        with _present_objects_kept():
+            for repeat in range(repeats):
+                say(f"measurement {repeat + 1} of {repeats}")
+                seconds: dict[int, list[float]] = {count: [] for count in environments}
+                turns = []
+                for turn in citylearn():
+                    turns.append(turn)
+                    for count, batch in batches.items():
+                        seconds[count].append(batch.turn())
+                citylearn_rates.append(citylearn_steps / sum(turns))
                 for count, batch in batches.items():
-                    seconds[count].append(batch.turn())
-            citylearn_rates.append(citylearn_steps / sum(turns))
-            for count, batch in batches.items():
-                rates[count].append(len(turns) * count * batch.steps / sum(seconds[count]))
-        gc.unfreeze()
+                    rates[count].append(len(turns) * count * batch.steps / sum(seconds[count]))
     reference = statistics.median(citylearn_rates)
     batch_rates = {count: statistics.median(values) for count, values in rates.items()}
     return EngineBenchmark(
@@ -129,6 +125,30 @@ def bench_engine(
         construction_mb=construction_mb,
         citylearn_construction_s=citylearn_construction_s,
     )
+
+
+@contextmanager
+def _cache_in(folder: Path) -> Iterator[None]:
+    """Tables of a site that is thrown away do not belong into the user's cache; processes started see it."""
+    before = os.environ.get(CACHE_VARIABLE)
+    os.environ[CACHE_VARIABLE] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[CACHE_VARIABLE]
+        if before is not None:
+            os.environ[CACHE_VARIABLE] = before
+
+
+@contextmanager
+def _present_objects_kept() -> Iterator[None]:
+    """CityLearn's many objects would be searched for garbage again and again while the other is measured."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _vector(schemas: Sequence[Path], environments: int) -> BatchVectorEnv:

@@ -17,7 +17,15 @@ from iquitos_rl.env.batch.engine import BatchEngine
 from iquitos_rl.env.batch.simulator import BatchSimulator
 from iquitos_rl.env.citylearn_site import CityLearnSite
 from iquitos_rl.env.citylearn_years import CityLearnYears
-from iquitos_rl.env.episodes import OBSERVATIONS, Observation, RandomStart, Windows, generator, schema_paths
+from iquitos_rl.env.episodes import (
+    OBSERVATIONS,
+    WINDOW_OPTIONS,
+    Observation,
+    RandomStart,
+    Windows,
+    generator,
+    schema_paths,
+)
 from iquitos_rl.env.no_control import mean_reference, unit_reference
 from iquitos_rl.env.observation import FeatureLayout
 from iquitos_rl.env.simulator import Simulator
@@ -230,9 +238,9 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         if seed is not None:
             self.np_random = generator(seed, self._seed_stream)
         options = options or {}
-        unknown = options.keys() - {"year", "start_step"}
+        unknown = options.keys() - set(WINDOW_OPTIONS)
         if unknown:
-            raise ValueError(f"options {', '.join(sorted(unknown))}: expected year or start_step")
+            raise ValueError(f"options {', '.join(sorted(unknown))}: expected {' or '.join(WINDOW_OPTIONS)}")
         year, start = self._windows.choose(self.np_random, options.get("year"), options.get("start_step"))
         self.simulator.reset(year, start, self.episode_steps)
         self._steps = 0

@@ -9,12 +9,22 @@ from typing import Literal
 import numpy as np
 from gymnasium.utils import seeding
 
-__all__ = ["OBSERVATIONS", "Observation", "RandomStart", "Windows", "generator", "schema_paths"]
+__all__ = [
+    "OBSERVATIONS",
+    "WINDOW_OPTIONS",
+    "Observation",
+    "RandomStart",
+    "Windows",
+    "generator",
+    "schema_paths",
+]
 
 Observation = Literal["features", "raw"]
 RandomStart = Literal["day", "hour"] | None
 
 OBSERVATIONS = ("features", "raw")
+WINDOW_OPTIONS = ("year", "start_step")
+"""Options of a reset that choose the window of an episode."""
 HOURS_PER_DAY = 24
 
 

@@ -62,7 +62,6 @@ class ChargerBank:
             _curves([c.charge_curve if way == "charge" else c.discharge_curve for c in chargers], chargers)
             for way in ("charge", "discharge")
         )
-        self.has_curves = any(curves is not None for curves in self._curves)
         self._limit_kw = limit_kw
         names = [c.name for c in chargers]
         self._phases = [

@@ -85,6 +85,7 @@ class BatchEngine:
         self.mask_idle = mask_idle
         self.weights = weights
         self.reference = reference
+        self._unserved_kg_per_kwh_of_year = np.array([p.unserved_kg_per_kwh for p in years.parameters])
         self._unserved_kg_per_kwh = np.zeros(environments)
         site = years.parameters[0]
         self.has_bess = site.bess is not None
@@ -206,8 +207,7 @@ class BatchEngine:
         self.year[environments] = year
         self.row[environments] = row
         self._start_row[environments] = row
-        factors = np.array([p.unserved_kg_per_kwh for p in self.years.parameters])
-        self._unserved_kg_per_kwh[environments] = factors[year]
+        self._unserved_kg_per_kwh[environments] = self._unserved_kg_per_kwh_of_year[year]
         self._last_row[environments] = self._rows_of_year[year] - 1
         self._table_row[environments] = self.years.first_row[year] + row
         tables = self.years.tables

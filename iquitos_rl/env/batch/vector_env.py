@@ -17,7 +17,15 @@ from iquitos_rl.env.batch.engine import BatchEngine
 from iquitos_rl.env.batch.flows import hourly_flows
 from iquitos_rl.env.batch.simulator import BatchSimulator
 from iquitos_rl.env.batch.years import load_years
-from iquitos_rl.env.episodes import OBSERVATIONS, Observation, RandomStart, Windows, generator, schema_paths
+from iquitos_rl.env.episodes import (
+    OBSERVATIONS,
+    WINDOW_OPTIONS,
+    Observation,
+    RandomStart,
+    Windows,
+    generator,
+    schema_paths,
+)
 from iquitos_rl.env.no_control import mean_reference, unit_reference
 from iquitos_rl.env.observation import FeatureLayout
 from iquitos_rl.env.spaces import action_space, observation_space
@@ -25,7 +33,6 @@ from iquitos_rl.objectives import OBJECTIVES, NoControlReference
 
 __all__ = ["BatchVectorEnv", "mode_of"]
 
-WINDOW_OPTIONS = ("year", "start_step")
 AUTORESET_MODES = {mode.name.lower(): mode for mode in AutoresetMode}
 Array = NDArray[Any]
 Step = tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]

@@ -1,9 +1,15 @@
 """Generated sites of a few days (tests/parity/variants.py), written once; no test may change them."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from iquitos_rl.config import RewardWeights
+from iquitos_rl.env.batch.engine import BatchEngine
+from iquitos_rl.env.batch.years import load_years
+from iquitos_rl.env.no_control import unit_reference
 from tests.parity.variants import Choices, build
 
 PLAIN = Choices(sockets=3)
@@ -13,6 +19,21 @@ SITES = {
     "shared": replace(PLAIN, sockets=4, sharing=True, gaps="none", swaps=True, vehicle="curved", bess="none"),
     "worn": replace(PLAIN, vehicle="worn", bess="worn", min_power=True, phases=2, extremes=True),
 }
+
+
+SEARCH = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def engine_of(schemas, environments, **options):
+    """An engine of these years, with objectives in their own units unless the options say otherwise."""
+    defaults: dict[str, Any] = {"weights": RewardWeights(), "reference": unit_reference()}
+    return BatchEngine(load_years(schemas), environments, **(defaults | options))
 
 
 @pytest.fixture(scope="session")

@@ -1,38 +1,24 @@
 """The engine's hours: energy is conserved, limits hold, and no environment knows of any other."""
 
 from dataclasses import fields, replace
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iquitos_rl.config import RewardWeights
-from iquitos_rl.env.batch.engine import BatchEngine, Hour
+from iquitos_rl.env.batch.engine import Hour
 from iquitos_rl.env.batch.flows import hourly_flows
-from iquitos_rl.env.batch.years import load_years
 from iquitos_rl.env.no_control import unit_reference
 from iquitos_rl.objectives import OBJECTIVES
-from tests.env.batch.conftest import PLAIN, SITES
+from tests.env.batch.conftest import PLAIN, SEARCH, SITES, engine_of
 from tests.parity.variants import build, choices
 
 HOURS = 24
-SEARCH = settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 SEEDS = st.integers(0, 2**32 - 1)
 QUANTITIES = [field.name for field in fields(Hour)]
 STATE = ("soc", "bess_soc", "occupied", "ready", "hours_left", "required_soc", "row", "year", "day_peak_kw")
-
-
-def engine_of(schemas, environments, **options):
-    defaults: dict[str, Any] = {"weights": RewardWeights(), "reference": unit_reference()}
-    return BatchEngine(load_years(schemas), environments, **(defaults | options))
 
 
 def start(engine, years, rows):

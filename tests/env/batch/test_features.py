@@ -4,14 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from iquitos_rl.config import RewardWeights
-from iquitos_rl.env.batch.engine import BatchEngine
 from iquitos_rl.env.batch.tables import read_charger_tables, read_site_tables
-from iquitos_rl.env.batch.years import load_years
-from iquitos_rl.env.no_control import unit_reference
 from iquitos_rl.env.observation import (
     LOOKAHEAD_HOURS,
     FeatureLayout,
@@ -20,16 +16,8 @@ from iquitos_rl.env.observation import (
     feature_vector,
     idle_sockets,
 )
-from tests.env.batch.conftest import PLAIN, SITES
+from tests.env.batch.conftest import PLAIN, SEARCH, SITES, engine_of
 from tests.parity.variants import build, choices
-
-SEARCH = settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 class Expected:
@@ -85,10 +73,6 @@ class Expected:
             assert not len(apart), [(self.layout.names[k], shown[i][k], expected[k]) for k in apart]
             assert np.array_equal(self.engine.ready[i], ~idle_sockets(self.sockets_of(i)))
         assert ((shown >= low) & (shown <= high)).all()
-
-
-def engine_of(schemas, environments):
-    return BatchEngine(load_years(schemas), environments, weights=RewardWeights(), reference=unit_reference())
 
 
 def actions_for(engine, hours, seed):
