@@ -26,9 +26,10 @@ from iquitos_rl.env.episodes import (
     generator,
     schema_paths,
 )
-from iquitos_rl.env.no_control import mean_reference, unit_reference
+from iquitos_rl.env.no_control import mean_reference, unit_reference, unserved_factor
 from iquitos_rl.env.observation import FeatureLayout
 from iquitos_rl.env.simulator import Simulator
+from iquitos_rl.env.situation import Episode, Plant, Situation
 from iquitos_rl.env.spaces import action_space, observation_space
 from iquitos_rl.objectives import NoControlReference
 
@@ -169,10 +170,11 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.schemas = schema_paths(schema)
         self.observation_kind = observation
         self.mask_idle = mask_idle
+        self.weights = weights if isinstance(weights, RewardWeights) else RewardWeights(**(weights or {}))
         self.simulator: Simulator = (BatchSimulator if engine == "batch" else CityLearnYears)(
             self.schemas,
             raw=observation == "raw",
-            weights=weights if isinstance(weights, RewardWeights) else RewardWeights(**(weights or {})),
+            weights=self.weights,
             reference=unit_reference(),
         )
         self._windows = Windows(self.simulator.rows, episode_steps, random_start, start_step)
@@ -185,6 +187,7 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.simulator.reference = reference
         self._steps = 0
         self._end = 0
+        self._window = (0, start_step)
         self.layout = FeatureLayout(self.simulator.socket_names)
         self.action_space = action_space(self.simulator)
         self.action_names = (["bess"] if self.has_bess else []) + list(self.simulator.socket_names)
@@ -218,6 +221,32 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self.layout.to_json()
 
     @property
+    def plant(self) -> Plant:
+        """What does not change from hour to hour."""
+        return self.simulator.plant
+
+    @property
+    def episode(self) -> Episode:
+        """The present episode, for a controller's ``prepare``; as of the last reset."""
+        year, start = self._window
+        return Episode(
+            plant=self.plant,
+            schema=self.schemas[year],
+            start_step=start,
+            steps=self.episode_steps,
+            action_space=self.action_space,
+            observation_space=self.observation_space,
+            observation_layout=self.observation_layout,
+            weights=self.weights,
+            reference=self.reference,
+            unserved_kg_per_kwh=unserved_factor(self.schemas[year]),
+        )
+
+    def situation(self) -> Situation:
+        """The present hour as rules see it, with a leading axis of one; valid until the next step."""
+        return self.simulator.situation()
+
+    @property
     def has_bess(self) -> bool:
         """Whether action 0 is the BESS."""
         return self.simulator.has_bess
@@ -243,6 +272,7 @@ class EVChargingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             raise ValueError(f"options {', '.join(sorted(unknown))}: expected {' or '.join(WINDOW_OPTIONS)}")
         year, start = self._windows.choose(self.np_random, options.get("year"), options.get("start_step"))
         self.simulator.reset(year, start, self.episode_steps)
+        self._window = (year, start)
         self._steps = 0
         # Steps from the window's start to the end of the data.
         self._end = self.simulator.rows[year] - 1 - start

@@ -18,6 +18,7 @@ from iquitos_rl.env.observation import (
     SocketState,
 )
 from iquitos_rl.env.reward import MultiObjectiveReward
+from iquitos_rl.env.situation import BessPlant, Plant
 
 __all__ = ["CityLearnSite"]
 
@@ -72,6 +73,7 @@ class CityLearnSite:
         self._vehicles = {vehicle.name: vehicle for vehicle in self.env.electric_vehicles}
         self._vehicle_kwh = {name: float(v.battery.capacity) for name, v in self._vehicles.items()}
         self.scales = self._read_scales()
+        self.plant = self._read_plant()
         self.t = 0
 
     def _read_actions(self, schema: Path) -> None:
@@ -99,6 +101,25 @@ class CityLearnSite:
             rated_power_kw=np.array([c.max_charging_power for c in self.chargers], float),
             charger_efficiency=np.array([c.get_efficiency(1.0, True) for c in self.chargers], float),
             largest_battery_kwh=max(self._vehicle_kwh.values()),
+        )
+
+    def _read_plant(self) -> Plant:
+        bess = None
+        if self.has_bess:
+            storage = self.building.electrical_storage
+            bess = BessPlant(
+                capacity_kwh=float(storage.capacity),
+                nominal_kw=float(storage.nominal_power),
+                floor_soc=1.0 - float(storage.depth_of_discharge),
+                one_way_efficiency=float(np.interp(1.0, *storage.power_efficiency_curve)) ** 0.5,
+            )
+        return Plant(
+            socket_names=self.socket_names,
+            rated_kw=self.scales.rated_power_kw,
+            charger_efficiency=self.scales.charger_efficiency,
+            may_discharge=self.v2g,
+            feeder_limit_kw=self.scales.feeder_limit_kw,
+            bess=bess,
         )
 
     def reset(self, start: int, steps: int, seed: int | None = None) -> None:
@@ -239,6 +260,14 @@ class CityLearnSite:
             "price_usd_per_kwh": float(self._price[t]),
             "carbon_intensity_kg_per_kwh": float(self._carbon[t]),
         }
+
+    def end_soc(self) -> FloatArray:
+        """States of charge at the end of the hour just simulated, 0 without a vehicle; shape (sockets,)."""
+        t = self.t - 1
+        soc = np.zeros(len(self.chargers))
+        for socket in np.flatnonzero(self._occupied[t]):
+            soc[socket] = self._vehicles[self._vehicle[t, socket]].battery.soc[t]
+        return soc
 
     def _delivered_kwh(self, t: int) -> float:
         """Energy that vehicle batteries took in."""

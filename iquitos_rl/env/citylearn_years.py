@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from iquitos_rl.config.reward import RewardWeights
 from iquitos_rl.env.citylearn_site import CityLearnSite
 from iquitos_rl.env.no_control import unserved_factor
-from iquitos_rl.env.observation import FeatureLayout, feature_vector, idle_sockets
+from iquitos_rl.env.observation import FeatureLayout, SiteState, SocketState, feature_vector, idle_sockets
+from iquitos_rl.env.situation import Situation
 from iquitos_rl.objectives import NoControlReference
 
 __all__ = ["CityLearnYears"]
@@ -45,6 +46,7 @@ class CityLearnYears:
         self.has_bess = self.site.has_bess
         self.socket_names = self.site.socket_names
         self.may_discharge = self.site.v2g
+        self.plant = self.site.plant
         self._layout = FeatureLayout(self.socket_names)
 
     def _load(self, year: int) -> CityLearnSite:
@@ -85,12 +87,16 @@ class CityLearnYears:
 
     def observe(self) -> NDArray[np.float32]:
         """The observation of the present hour."""
-        self._sockets = self.site.socket_state()
+        self._sockets, self._state = self.site.socket_state(), self.site.site_state()
         if self._raw:
             return self.site.raw_observation
-        return feature_vector(
-            self.site.site_state(), self._sockets, self.site.scales, self._layout, self._layout.bounds
-        )
+        return feature_vector(self._state, self._sockets, self.site.scales, self._layout, self._layout.bounds)
+
+    def situation(self) -> Situation:
+        """The present hour, as of the last `observe`, with a leading axis of one."""
+        site = SiteState(**{name: np.asarray(value)[None] for name, value in vars(self._state).items()})
+        sockets = SocketState(**{name: value[None] for name, value in vars(self._sockets).items()})
+        return Situation(site, sockets, lambda: self.observe()[None])
 
     def idle(self) -> NDArray[np.bool_]:
         """Sockets without a vehicle that has room, as of the last `observe`."""
@@ -107,6 +113,10 @@ class CityLearnYears:
     def flows(self) -> dict[str, Any]:
         """Energy flows of the last hour."""
         return self.site.flows()
+
+    def end_soc(self) -> NDArray[np.float64]:
+        """States of charge at the end of the hour just simulated, shape (sockets,)."""
+        return self.site.end_soc()
 
     def bess_stored_kwh(self) -> float:
         """Energy in the BESS at the start of the window, or at the end of the hour just simulated."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,10 +211,10 @@ class SocketState:
     """
 
     occupied: NDArray[np.bool_]
-    soc: FloatArray
-    required_soc: FloatArray
-    capacity_kwh: FloatArray
-    hours_to_departure: FloatArray
+    soc: NDArray[np.floating[Any]]
+    required_soc: NDArray[np.floating[Any]]
+    capacity_kwh: NDArray[np.floating[Any]]
+    hours_to_departure: NDArray[np.floating[Any]]
 
 
 def idle_sockets(sockets: SocketState) -> NDArray[np.bool_]:

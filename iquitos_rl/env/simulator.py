@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from iquitos_rl.env.situation import Plant, Situation
 from iquitos_rl.objectives import NoControlReference
 
 __all__ = ["Simulator"]
@@ -20,12 +21,14 @@ class Simulator(Protocol):
         has_bess: whether action 0 is the BESS.
         socket_names: in the order of the action.
         may_discharge: which sockets can give power back, shape (sockets,).
+        plant: what does not change from hour to hour.
     """
 
     rows: tuple[int, ...]
     has_bess: bool
     socket_names: tuple[str, ...]
     may_discharge: NDArray[np.bool_]
+    plant: Plant
 
     @property
     def reference(self) -> NoControlReference:
@@ -44,6 +47,9 @@ class Simulator(Protocol):
     def observe(self) -> NDArray[np.float32]:
         """The observation of the present hour."""
 
+    def situation(self) -> Situation:
+        """The present hour, as of the last `observe`, with a leading axis of one; overwritten."""
+
     def idle(self) -> NDArray[np.bool_]:
         """Sockets without a vehicle that has room, as of the last `observe`, shape (sockets,)."""
 
@@ -55,6 +61,9 @@ class Simulator(Protocol):
 
     def flows(self) -> dict[str, Any]:
         """Energy flows of the last hour: the keys of the environment's ``info``."""
+
+    def end_soc(self) -> NDArray[np.floating[Any]]:
+        """States of charge at the end of the hour just simulated, 0 without a vehicle; shape (sockets,)."""
 
     def bess_stored_kwh(self) -> float:
         """Energy in the BESS at the start of the window, or at the end of the hour just simulated."""

@@ -86,6 +86,7 @@ class BatteryBank:
         battery: number of the battery in each slot.
         capacity_kwh: of the battery in each slot, when new.
         nominal_kw: its nominal power.
+        present_capacity_kwh: what is left of it after wear.
         has_floor: whether any battery must not be emptied; then an empty slot's state is not 0 after an hour.
         is_lossless: whether all batteries give back all that they take.
         root: one-way efficiency of the last hour in each slot (CityLearn's `round_trip_efficiency`).
@@ -131,7 +132,7 @@ class BatteryBank:
         # What is in each slot; `put` fills them in.
         self.capacity_kwh, self.nominal_kw, self.root = ones(), ones(), ones()
         self._inverse_capacity, self._inverse_root, self._divisor = ones(), ones(), ones()
-        self._floor_kwh, self._degraded_kwh = ones(), ones()
+        self._floor_kwh, self.present_capacity_kwh = ones(), ones()
         self._capacity32, self._floor32, self._root32, self._degraded32 = (ones32() for _ in range(4))
         self._limit_kwh = ones()  # of an hour, where it does not depend on the state of charge
         self._full = ones32()  # NumPy compares arrays several times faster than an array and a number
@@ -148,7 +149,7 @@ class BatteryBank:
         self._divisor[slots] = np.maximum(capacity, SMALLEST)
         self._floor_kwh[slots] = self._floor[battery] * capacity
         self._capacity32[slots], self._floor32[slots] = capacity, self._floor[battery] * capacity
-        self._degraded_kwh[slots] = self._degraded32[slots] = capacity
+        self.present_capacity_kwh[slots] = self._degraded32[slots] = capacity
         flat_power, flat_efficiency = self._power_curves.flat, self._efficiency_curves.flat
         if flat_power is not None:
             self._limit_kwh[slots] = np.maximum(self._nominal[battery] * flat_power[battery], 0.0)
@@ -222,7 +223,7 @@ class BatteryBank:
         at_floor = rounded <= self._floor32
         start = np.where(at_floor, floor_kwh, rounded)
         # A plain number and one of single precision: NumPy 2 rounds the plain number first.
-        degraded = self._degraded32 if not self._wears else self._degraded_kwh.astype(np.float32)
+        degraded = self._degraded32 if not self._wears else self.present_capacity_kwh.astype(np.float32)
         space = degraded - rounded
         above = rounded - self._floor32
         charging = energy_kwh >= 0
@@ -237,7 +238,7 @@ class BatteryBank:
                 self._update_efficiency(moved)
                 root = self.root.astype(np.float32)
             at_most = np.where(charging, space / root, above * root)
-            empty = np.where(charging, (self._degraded_kwh - floor_kwh) / self.root, 0.0)
+            empty = np.where(charging, (self.present_capacity_kwh - floor_kwh) / self.root, 0.0)
             moved = np.minimum(wanted, np.maximum(np.where(at_floor, empty, at_most), 0.0))
         reached = start + np.where(charging, moved * self.root, -moved / self.root)
         end = np.minimum(np.maximum(reached, floor_kwh), capacity)
@@ -252,10 +253,12 @@ class BatteryBank:
         np.copyto(self._balance, balance, casting="same_kind")
         if self._wears:
             worn = (self._wear[self.battery] * capacity).astype(np.float32) * np.abs(self._balance)
-            worn /= (2 * np.maximum(self._degraded_kwh, SMALLEST)).astype(np.float32)
-            np.maximum(self._degraded_kwh.astype(np.float32) - worn, 0.0, out=self._degraded_kwh)
+            worn /= (2 * np.maximum(self.present_capacity_kwh, SMALLEST)).astype(np.float32)
+            np.maximum(
+                self.present_capacity_kwh.astype(np.float32) - worn, 0.0, out=self.present_capacity_kwh
+            )
         else:  # CityLearn subtracts a wear of nothing, of single precision
-            np.copyto(self._degraded_kwh, self._degraded32)
+            np.copyto(self.present_capacity_kwh, self._degraded32)
         return self._balance
 
     def _power_limit(self, start_kwh: Float, at_floor: NDArray[np.bool_]) -> Float:

@@ -68,6 +68,7 @@ class BatchEngine:
         hours_left, required_soc: of the sockets; 0 without a vehicle.
         day_peak_kw: highest import of the day until the end of the hour just simulated.
         previous_net_kwh: net consumption of the hour before; 0 at the start of an episode.
+        bess_before_kwh: what the BESS held at the end of the hour before.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class BatchEngine:
         self._hours = np.zeros((environments, len(HOUR_COLUMNS)), np.float32)
         self.day_peak_kw: Float = np.zeros(environments)
         self.previous_net_kwh: Float32 = np.zeros(environments, np.float32)
-        self._bess_before_kwh: Float = np.zeros(environments)
+        self.bess_before_kwh: Float = np.zeros(environments)
         self._peak_before: Float = np.zeros(environments)
         self._zero = np.zeros(environments)
         self._nothing: Float32 = np.zeros(environments, np.float32)
@@ -224,14 +225,14 @@ class BatchEngine:
             initial = self.years.parameters[0].bess.initial_soc  # type: ignore[union-attr]
             self.bess.put(environments, np.zeros(len(environments), np.intp))
             self.bess.soc[environments] = initial
-            self._bess_before_kwh[environments] = initial * self.bess.capacity_kwh[environments]
+            self.bess_before_kwh[environments] = initial * self.bess.capacity_kwh[environments]
         self.day_peak_kw[environments] = 0.0
         self.previous_net_kwh[environments] = 0.0
         self.features.start_year(environments, year)
         self.features.set_capacities(self.vehicles.capacity_kwh)
-        self._look_up()
+        self.look_up()
 
-    def _look_up(self) -> None:
+    def look_up(self) -> None:
         """What the tables say of the present hour."""
         tables, rows = self.years.tables, self._table_row
         tables.hours.take(rows, axis=0, out=self._hours, mode="clip")
@@ -369,8 +370,8 @@ class BatchEngine:
         losses: Float = self._zero
         if self.bess is not None:
             after = bess_soc * self.bess.capacity_kwh
-            losses = bess_kwh - (after - self._bess_before_kwh)
-            self._bess_before_kwh = after
+            losses = bess_kwh - (after - self.bess_before_kwh)
+            self.bess_before_kwh = after
         if self._discharges:
             lost = (sockets_kwh - self.vehicles.held_kwh(balance)) * self.occupied
             # Not lost[:, ...], which is in another order in memory, and so summed in another, for several.
@@ -397,7 +398,7 @@ class BatchEngine:
             bess_soc = self.bess.stand_by().copy()
             bess_soc[ended] = self.bess.soc[ended]
             self.bess.soc = bess_soc
-        self._look_up()
+        self.look_up()
 
     def _keep_last(self, ended: Index, soc: Float32, after: Float32) -> None:
         """CityLearn does not advance on its data's last transition: vehicles are as the hour left them."""

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from iquitos_rl.config.reward import RewardWeights
 from iquitos_rl.env.batch.engine import BatchEngine
 from iquitos_rl.env.batch.flows import hourly_flows
+from iquitos_rl.env.batch.situation import engine_situation, plant_of
 from iquitos_rl.env.batch.years import load_years
+from iquitos_rl.env.situation import Situation
 from iquitos_rl.objectives import OBJECTIVES, NoControlReference
 
 __all__ = ["BatchSimulator"]
@@ -46,6 +48,7 @@ class BatchSimulator:
         self.has_bess = years.has_bess
         self.socket_names = years.socket_names
         self.may_discharge = self.engine.chargers.may_discharge
+        self.plant = plant_of(years)
 
     @property
     def reference(self) -> NoControlReference:
@@ -70,6 +73,10 @@ class BatchSimulator:
         """The observation of the present hour."""
         return self.engine.observe()[0].copy()
 
+    def situation(self) -> Situation:
+        """The present hour, with a leading axis of one; arrays are the engine's own."""
+        return engine_situation(self.engine)
+
     def idle(self) -> NDArray[np.bool_]:
         """Sockets without a vehicle that has room, shape (sockets,)."""
         return np.asarray(~self.engine.ready[0])
@@ -86,6 +93,11 @@ class BatchSimulator:
     def flows(self) -> dict[str, Any]:
         """Energy flows of the last hour."""
         return {name: values[0].item() for name, values in hourly_flows(self.engine).items()}
+
+    def end_soc(self) -> NDArray[np.float32]:
+        """States of charge at the end of the hour just simulated, shape (sockets,)."""
+        assert self.engine.hour is not None
+        return self.engine.hour.sockets_soc[0].copy()
 
     def bess_stored_kwh(self) -> float:
         """Energy in the BESS at the start of the window, or at the end of the hour just simulated."""

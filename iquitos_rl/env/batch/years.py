@@ -61,6 +61,7 @@ class YearTables:
         hours: `HOUR_COLUMNS`, shape (rows, 5).
         site_features: the site's features that do not depend on actions, 0 for the others; shape
             (rows, features).
+        day_type: 0 Monday to 6 Sunday, shape (rows,).
         departures: number of vehicles that leave at the end of the hour, shape (rows,).
         occupied: where a vehicle is connected; shape (rows, sockets), like all that follow.
         hours_left: connected hours left, this one included; 0 without a vehicle; 1 in its last hour.
@@ -76,6 +77,7 @@ class YearTables:
 
     hours: NDArray[np.float32]
     site_features: NDArray[np.float32]
+    day_type: NDArray[np.int8]
     departures: NDArray[np.int32]
     occupied: NDArray[np.bool_]
     hours_left: NDArray[np.float32]
@@ -200,6 +202,7 @@ def _prepare(parameters: SiteParameters, *, raw: bool) -> YearTables:
     return YearTables(
         hours=hours,
         site_features=_site_features(hours, site.day_type, occupied, scales),
+        day_type=site.day_type.astype(np.int8),
         departures=(hours_left == 1.0).sum(axis=1).astype(np.int32),
         occupied=occupied,
         hours_left=hours_left,
