@@ -1,0 +1,1 @@
+"""The best that a site can do: perfect foresight as a linear programme, and the same with forecasts."""
