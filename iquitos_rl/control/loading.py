@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from iquitos_rl.algorithms.policy import DESCRIPTION_FILE, PolicyError, load_policy
-from iquitos_rl.control.controller import Controller, NoControl
+from iquitos_rl.control.best_rule import BestRule
+from iquitos_rl.control.controller import Controller, RandomControl
+from iquitos_rl.control.mpc import Mpc
+from iquitos_rl.control.oracle import ORACLE, parse_oracle
 from iquitos_rl.control.policy import TrainedPolicy
+from iquitos_rl.control.rules import SHORT_NAMES, parse_rule
 
 __all__ = ["BEST_POLICY", "CONTROLLERS", "LATEST_POLICY", "ControllerError", "load_controller"]
 
-CONTROLLERS = {"no_control": NoControl}
-"""Controllers that need no training, by name."""
+CONTROLLERS: dict[str, Callable[[], Controller]] = {
+    "best_rule": BestRule,
+    "mpc": Mpc,
+    "random": RandomControl,
+}
+"""Controllers that need no training and are not made of two rules, by name."""
 BEST_POLICY = "best_policy"
 """Folder within a checkpoint: the policy with the best validation so far."""
 LATEST_POLICY = "policy"
@@ -36,6 +45,9 @@ def load_controller(name_or_path: str | Path, *, latest: bool = False) -> Contro
     factory = CONTROLLERS.get(str(name_or_path))
     if factory is not None:
         return factory()
+    made = parse_rule(str(name_or_path)) or parse_oracle(str(name_or_path))
+    if made is not None:
+        return made
     folder = policy_folder(Path(name_or_path), latest=latest)
     try:
         return TrainedPolicy(load_policy(folder), folder)
@@ -46,8 +58,10 @@ def load_controller(name_or_path: str | Path, *, latest: bool = False) -> Contro
 def policy_folder(path: Path, *, latest: bool = False) -> Path:
     """The policy folder that a checkpoint, a trial or a policy folder means. Raises ControllerError."""
     if not path.is_dir():
+        known = ", ".join([*SHORT_NAMES, *CONTROLLERS, ORACLE])
         raise ControllerError(
-            f"{path}: neither a controller ({', '.join(CONTROLLERS)}) nor the folder of a checkpoint"
+            f"{path}: neither a controller ({known}, or two rules such as laxity_first+idle) "
+            "nor the folder of a checkpoint"
         )
     order = (LATEST_POLICY,) if latest else (BEST_POLICY, LATEST_POLICY)
     for folder in (path, *(path / name for name in order)):

@@ -8,14 +8,14 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from iquitos_rl.control import ControllerError, NoControl, TrainedPolicy, load_controller
-from tests.control.test_no_control import Site
+from iquitos_rl.control import ControllerError, Rule, TrainedPolicy, load_controller
+from tests.control.situations import episode, plant, situation
 from tests.training.policies import make_policy
 
 WritePolicy = Callable[..., Path]
@@ -40,13 +40,13 @@ def env_steps(controller: TrainedPolicy) -> int:
 
 
 def test_no_control_by_its_name():
-    assert isinstance(load_controller("no_control"), NoControl)
+    assert isinstance(load_controller("no_control"), Rule)
 
 
 def test_a_policy_folder_itself(policy_in: WritePolicy):
     controller = loaded(policy_in("somewhere"))
     assert controller.name == "a2c"
-    assert controller.act(np.zeros(50, np.float32)).shape == (5,)
+    assert controller.act(situation(observation=np.zeros((1, 50)))).shape == (1, 5)
 
 
 def test_a_checkpoint_gives_its_best_policy_unless_the_latest_is_wanted(policy_in: WritePolicy):
@@ -248,27 +248,22 @@ def test_the_payload_of_these_tests_does_run_where_pickles_are_trusted(tmp_path:
 
 def test_a_policy_for_another_number_of_sockets_is_refused_with_both_numbers(policy_in: WritePolicy):
     controller = loaded(policy_in("six", sockets=6))
-    site = Site([-1.0, 0.0], has_bess=True)
+    site = episode(plant((2.0,)))
     with pytest.raises(ValueError, match=r"trained for 64 observations, this site has 3"):
         controller.prepare(site)
 
 
 def test_a_policy_for_the_same_observations_but_other_actions_is_refused(policy_in: WritePolicy):
     controller = loaded(policy_in("four", sockets=4))
-
-    class SameObservations(Site):
-        @property
-        def observation_space(self) -> Any:
-            return controller.policy.observation_space
-
+    same = episode(plant((2.0,)), observation_space=controller.policy.observation_space)
     with pytest.raises(ValueError, match=r"trained for 5 actions, this site has 2"):
-        controller.prepare(SameObservations([-1.0, 0.0], has_bess=True))
+        controller.prepare(same)
 
 
 def test_an_observation_of_another_length_is_refused(policy_in: WritePolicy):
     controller = loaded(policy_in("four"))
-    with pytest.raises(ValueError, match=r"\(49,\).*\(50,\)"):
-        controller.act(np.zeros(49, np.float32))
+    with pytest.raises(ValueError, match=r"\(1, 49\).*\(50,\)"):
+        controller.act(situation(observation=np.zeros((1, 49))))
 
 
 def test_a_policy_for_another_layout_of_equal_length_is_refused(tmp_path: Path):
@@ -276,13 +271,11 @@ def test_a_policy_for_another_layout_of_equal_length_is_refused(tmp_path: Path):
     make_policy(tmp_path, origin={"layout": layout})
     controller = loaded(tmp_path)
 
-    class OtherSite:
-        observation_space = controller.policy.observation_space
-        action_space = controller.policy.action_space
-        has_bess = True
-        observation_layout: ClassVar[dict[str, object]] = layout
-
-    controller.prepare(OtherSite())
-    OtherSite.observation_layout = layout | {"site_features": ["price", "hour"]}
+    spaces: dict[str, Any] = {
+        "observation_space": controller.policy.observation_space,
+        "action_space": controller.policy.action_space,
+    }
+    controller.prepare(episode(**spaces, observation_layout=layout))
+    other = layout | {"site_features": ["price", "hour"]}
     with pytest.raises(ValueError, match="site_features has 'hour' where this site has 'price'"):
-        controller.prepare(OtherSite())
+        controller.prepare(episode(**spaces, observation_layout=other))
