@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iquitos_rl.objectives import FlowIncrements, objective_increments
 
-__all__ = ["HOURLY_COLUMNS", "daily_peaks_kw", "key_performance_indicators", "total_objectives"]
+__all__ = [
+    "DEFINITIONS",
+    "HOURLY_COLUMNS",
+    "daily_peaks_kw",
+    "energy_balance_error",
+    "key_performance_indicators",
+    "total_objectives",
+]
 
 FloatArray = NDArray[np.float64]
 
 HOURS_PER_DAY = 24
+BALANCED = (
+    "grid_import_kwh",
+    "grid_export_kwh",
+    "load_kwh",
+    "pv_generation_kwh",
+    "ev_draw_kwh",
+    "bess_charge_kwh",
+    "bess_discharge_kwh",
+)
+"""All energy that flows at a site."""
+DEFINITIONS = 1
+"""Raised whenever a KPI or the score is defined anew: results of different definitions are not compared."""
 
 HOURLY_COLUMNS = (
     "hour_of_year",
@@ -120,3 +140,20 @@ def key_performance_indicators(
         "peak_import_kw": float(column["grid_import_kwh"].max()),
         "mean_daily_peak_kw": _sum(peaks) / len(peaks),
     }
+
+
+def energy_balance_error(kpis: Mapping[str, Any], *, vehicles_discharge: bool = False) -> float:
+    """By how much energy is not conserved, as a share of all that flows; from the KPIs alone.
+
+    Two balances, the worse one counts: at the grid connection, import less export is what load, vehicles and
+    BESS consume less PV; in the BESS, what goes in less what comes out is stored or lost. Where vehicles may
+    discharge, their sockets' losses are among the storage losses, and only the first is checked.
+    """
+    moved = max(sum(kpis[name] for name in BALANCED), 1e-6)
+    bess = kpis["bess_charge_kwh"] - kpis["bess_discharge_kwh"]
+    vehicles = kpis["ev_draw_kwh"] - kpis["ev_discharge_kwh"]
+    consumed = kpis["load_kwh"] + vehicles + bess - kpis["pv_generation_kwh"]
+    at_the_grid = abs(kpis["grid_import_kwh"] - kpis["grid_export_kwh"] - consumed)
+    in_the_bess = abs(bess - kpis["bess_stored_change_kwh"] - kpis["storage_losses_kwh"])
+    errors = (at_the_grid, 0.0 if vehicles_discharge else in_the_bess)
+    return float(max(errors) / moved)

@@ -1,4 +1,4 @@
-"""Results side by side, against no control. Import is never shown without satisfaction."""
+"""Results side by side, against no control and the optimum. Import is never shown without satisfaction."""
 
 from __future__ import annotations
 
@@ -7,86 +7,250 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from rich.table import Table
-
 from iquitos_rl.config.run import STEPS_PER_YEAR
+from iquitos_rl.control.oracle import ORACLE
+from iquitos_rl.evaluation.statistics import over_seeds
 from iquitos_rl.files import replace_file, write_json
-from iquitos_rl.tables import plain_table
 
 __all__ = [
+    "BASELINE",
+    "EXPECTED",
+    "MINIMUM_SATISFACTION",
     "ComparisonError",
     "compare",
-    "comparison_table",
-    "kpi_table",
+    "read_object",
     "read_results",
     "write_comparison",
 ]
 
 BASELINE = "no_control"
-SAME = ("site", "dataset_fingerprint", "split", "year", "window", "weights")
+MINIMUM_SATISFACTION = 0.88
+"""The service gate: below it vehicles are starved, and what that saves is no merit."""
+SAME = ("site", "dataset_fingerprint", "split", "year", "window", "weights", "definitions")
 """What results must have in common to be compared."""
+REFERENCE_SITE = "iquitos_station"
+EXPECTED_OF = ("import_change_share", "solar_utilisation", "ev_satisfaction", "co2_net_kg")
+EXPECTED = {
+    name: dict(zip(EXPECTED_OF, values, strict=True))
+    for name, values in {
+        "a2c": (-0.15, 0.58, 0.88, -30_000.0),
+        "sac": (-0.18, 0.65, 0.91, -45_000.0),
+        "ppo": (-0.16, 0.60, 0.87, -35_000.0),
+    }.items()
+}
+"""What the report expects of each agent over a year of `REFERENCE_SITE`."""
+SHORT = 40
+"""Longer values are cut in messages."""
+ADVICE = {
+    "dataset_fingerprint": "they are of different data: evaluate both on one dataset",
+    "site": "they are of different sites",
+    "window": "evaluate both on the same hours (--start-day, --steps)",
+    "weights": "evaluate both with the same weights (--reward)",
+    "definitions": "one is of another release: evaluate it again",
+}
+"""What to do about a difference."""
+RESULT_KEYS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("controller", "kind", "engine", "site", "split", "dataset_fingerprint"), str),
+    **dict.fromkeys(("score", "grid_import_kwh", "co2_grid_kg", "co2_net_kg", "cost_usd"), (int, float)),
+    **dict.fromkeys(("mean_daily_peak_kw",), (int, float)),
+    **dict.fromkeys(("ev_satisfaction", "solar_utilisation"), (int, float, NoneType)),
+    **dict.fromkeys(("window", "weights", "score_components", "controller_settings"), dict),
+    **dict.fromkeys(("year", "definitions"), int),
+}
+"""What every result has."""
+KINDS = ("rule", "agent", "optimum")
+"""In the order of tables: from what is there today to what is possible."""
 
 
 class ComparisonError(ValueError):
     """Results that cannot be compared; the text says why in one line."""
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """The results in an output folder, no control first; those of ``summary.json`` if there is one.
+def read_results(*folders: Path) -> list[dict[str, Any]]:
+    """The results in output folders.
+
+    Where a run has left its ``summary.json``, those it names, and of others those of rules on the same hours
+    and data: what else is there is of an earlier run. Each result says in ``folder`` where it was.
 
     Raises:
         ComparisonError: there are none, or one is damaged.
     """
-    summary = folder / "summary.json"
-    names = _read(summary, "results")["results"] if summary.is_file() else []
-    paths = [folder / name for name in names] or sorted(folder.glob("result_*.json"))
-    if not paths:
-        raise ComparisonError(f"{folder}: no results in this folder; evaluate the experiment first")
-    results = [_read(path, "controller", "score", "grid_import_kwh") for path in paths]
-    return sorted(results, key=lambda result: result["controller"] != BASELINE)
+    results = []
+    for folder in folders:
+        found = [_read_result(path) for path in sorted(folder.glob("result_*.json"))]
+        summary = folder / "summary.json"
+        if summary.is_file():
+            names = read_object(summary, {"results": list})["results"]
+            named = [r for r in found if f"result_{r['controller']}.json" in names]
+            found = [r for r in found if r in named or (r["kind"] != "agent" and _fits(r, named))]
+        if not found:
+            raise ComparisonError(f"{folder}: no results in this folder; evaluate the experiment first")
+        results += [result | {"folder": str(folder)} for result in found]
+    return results
 
 
-def _read(path: Path, *keys: str) -> dict[str, Any]:
+def _fits(result: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> bool:
+    return all(result.get(key) == other.get(key) for key in SAME for other in others[:1])
+
+
+def read_object(path: Path, keys: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """A JSON object with values of these types under these keys.
+
+    Raises:
+        ComparisonError: it cannot be read, or lacks a key, or has another value there.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ComparisonError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(value, dict) or not value.keys() >= set(keys):
-        raise ComparisonError(f"{path}: not a file of ours, or damaged: expected {', '.join(keys)} in it")
+    if not isinstance(value, dict):
+        raise ComparisonError(f"{path}: not a file of ours, or damaged: expected an object")
+    for key, kind in keys.items():
+        if key not in value:
+            raise ComparisonError(f"{path}: damaged, or of another release: there is no {key} in it")
+        if not isinstance(value[key], kind) or isinstance(value[key], bool):
+            raise ComparisonError(f"{path}: damaged: {key} is {json.dumps(value[key])[:60]}")
     return value
 
 
-def compare(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each result with its difference to no control.
+def _read_result(path: Path) -> dict[str, Any]:
+    result = read_object(path, RESULT_KEYS)
+    if result["kind"] not in KINDS:
+        raise ComparisonError(f"{path}: damaged: kind is {result['kind']!r}, expected {', '.join(KINDS)}")
+    return result
+
+
+def compare(
+    results: Sequence[Mapping[str, Any]], minimum_satisfaction: float = MINIMUM_SATISFACTION
+) -> list[dict[str, Any]]:
+    """The ladder: rules, agents and the optimum, each against no control and against the optimum.
+
+    Results of one agent with several seeds become one row, see `over_seeds`.
+
+    Args:
+        results: as `Evaluator` makes them; one must be of no control.
+        minimum_satisfaction: the service gate.
 
     Returns:
-        One mapping per result: its KPIs, and ``import_change_share``, ``cost_change_share``,
-        ``co2_change_share`` (grid CO2) relative to no control; in the order given.
+        One mapping per controller, its settings and engine: its KPIs, and
+
+        - ``meets_service``: whether its satisfaction passes the gate (None without departures);
+        - ``import_change_share``, ``cost_change_share``, ``co2_change_share`` (grid CO2) relative to no
+          control;
+        - ``captured_share``: of what is possible, (1 - score) / (1 - the oracle's score), where 1 is no
+          control's score (less where an objective's divisor is at its floor); None without an oracle;
+        - ``expected``: the report's expected row of an agent (over a year of the reference site), else None;
+        - ``training_seconds``: None for what needs none;
+        - ``seeds``, ``intervals``, ``seed_results``.
+
+        Rules first, by falling score, then agents, then the optimum.
 
     Raises:
-        ComparisonError: no control is missing, or the results are not of the same hours, data or weights.
+        ComparisonError: no control is missing, or the results are not of the same hours, data, weights and
+            definitions.
     """
     baseline = next((r for r in results if r["controller"] == BASELINE), None)
     if baseline is None:
         raise ComparisonError(f"nothing to compare with: there is no result of {BASELINE}")
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for result in results:
-        for key in SAME:
-            if result.get(key) != baseline.get(key):
-                raise ComparisonError(
-                    f"{result['controller']} and {BASELINE} differ in {key}: "
-                    f"{result.get(key)} and {baseline.get(key)}"
-                )
-    return [
-        dict(result)
-        | {
-            "import_change_share": _change(result, baseline, "grid_import_kwh"),
-            "co2_change_share": _change(result, baseline, "co2_grid_kg"),
-            "cost_change_share": _change(result, baseline, "cost_usd"),
-        }
-        for result in results
-    ]
+        _check_same(result, baseline)
+        settings = json.dumps(result["controller_settings"], sort_keys=True)
+        key = (result["controller"], result["engine"], result["kind"], settings)
+        group = groups.setdefault(key, [])
+        # A rule gives one result, however many experiments have it.
+        if not group or (result["kind"] == "agent" and not _is_there(result, group)):
+            group.append(result)
+    merged = _with_distinct_names([over_seeds(group) for group in groups.values()])
+    best = next((row for row in merged if row["controller"] == ORACLE), None)
+    rows = [_row(row, baseline, best, minimum_satisfaction) for row in merged]
+    return sorted(
+        rows, key=lambda r: (r["controller"] != BASELINE, KINDS.index(r["kind"]), -float(r["score"]))
+    )
+
+
+def _check_same(result: Mapping[str, Any], baseline: Mapping[str, Any]) -> None:
+    for key in SAME:
+        ours, theirs = result.get(key), baseline.get(key)
+        if ours == theirs:
+            continue
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            ours, theirs = _only_what_differs(ours, theirs), _only_what_differs(theirs, ours)
+        where = f" in {result['folder']}" if "folder" in result else ""
+        raise ComparisonError(
+            f"{result['controller']}{where} and {BASELINE} differ in {key}: {_short(ours)} and "
+            f"{_short(theirs)}; {ADVICE.get(key, 'compare results of one year')}"
+        )
+
+
+def _only_what_differs(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in one.items() if other.get(key) != value}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= SHORT else f"{text[:12]}..."
+
+
+def _is_there(result: Mapping[str, Any], group: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a seed's result is in the group already: of a folder that was named twice.
+
+    Raises:
+        ComparisonError: another policy of a seed that is there.
+    """
+    same_seed = [r for r in group if r.get("seed") == result.get("seed")]
+    for other in same_seed:
+        if other.get("policy") != result.get("policy"):
+            raise ComparisonError(
+                f"{result['controller']}: two results of seed {result.get('seed')} with the same settings, "
+                f"of {other.get('policy')} and of {result.get('policy')}; name one of them"
+            )
+    return bool(same_seed)
+
+
+def _with_distinct_names(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of one name but other settings get their experiment's (or folder's) name behind it.
+
+    The name of the result's files stays in ``result_name``.
+    """
+    names = [(row["controller"], row["engine"]) for row in rows]
+    renamed = []
+    for row, name in zip(rows, names, strict=True):
+        shown = row["controller"]
+        if names.count(name) > 1:
+            shown = f"{shown}@{row.get('experiment') or Path(row.get('folder', '')).name}"
+        renamed.append(row | {"controller": shown, "result_name": row["controller"]})
+    return renamed
+
+
+def _row(
+    result: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    best: Mapping[str, Any] | None,
+    minimum_satisfaction: float,
+) -> dict[str, Any]:
+    served = result["ev_satisfaction"]
+    possible = baseline["score"] - best["score"] if best is not None else 0.0
+    return dict(result) | {
+        "meets_service": None if served is None else served >= minimum_satisfaction,
+        "minimum_satisfaction": minimum_satisfaction,
+        "import_change_share": _change(result, baseline, "grid_import_kwh"),
+        "co2_change_share": _change(result, baseline, "co2_grid_kg"),
+        "cost_change_share": _change(result, baseline, "cost_usd"),
+        "captured_share": (baseline["score"] - result["score"]) / possible if possible > 0 else None,
+        "expected": _expected(result),
+        "training_seconds": (result.get("training") or {}).get("training_seconds"),
+    }
+
+
+def _expected(result: Mapping[str, Any]) -> dict[str, float] | None:
+    of_a_year = result["window"]["steps"] == STEPS_PER_YEAR
+    if result["kind"] != "agent" or result["site"] != REFERENCE_SITE or not of_a_year:
+        return None
+    return EXPECTED.get(str(result["result_name"]))
 
 
 def _change(result: Mapping[str, Any], baseline: Mapping[str, Any], key: str) -> float | None:
@@ -105,78 +269,3 @@ def write_comparison(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     replace_file(
         folder / "comparison.csv", lambda path: path.write_text(text.getvalue(), "utf-8", newline="")
     )
-
-
-def _share(value: float | None, digits: int = 1, sign: bool = False) -> str:
-    return "-" if value is None else f"{100 * value:{'+' if sign else ''}.{digits}f} %"
-
-
-def _period(result: Mapping[str, Any]) -> str:
-    window = result["window"]
-    days = window["steps"] / 24
-    length = (
-        "full year"
-        if window["steps"] == STEPS_PER_YEAR
-        else f"{days:.3g} days from day {window['start_step'] // 24}"
-    )
-    year = f"{result['split']} year {result['year']}"
-    return f"{result['site']}, {year}, {length}"
-
-
-def _engines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(str(row["engine"]) for row in rows))
-
-
-def comparison_table(rows: Sequence[Mapping[str, Any]], *, demonstration: bool = False) -> Table:
-    """The comparison as a table of at most 78 columns; energies in MWh, CO2 in tonnes.
-
-    The title names the engine; where results are of different engines, each row names its own.
-    """
-    engines = _engines(rows)
-    table = plain_table(f"{_period(rows[0])}, engine {', '.join(engines)}")
-    if demonstration:
-        table.caption = "A demonstration: budgets this small teach nothing. Not a result."
-    table.add_column("controller", no_wrap=True)
-    for heading in (
-        "import\nMWh",
-        "vs no\ncontrol",
-        "satis-\nfaction",
-        "solar\nused",
-        "net CO2\nt",
-        "cost\nUSD",
-        "daily\npeak kW",
-        "score",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["controller"] if len(engines) == 1 else f"{row['controller']} ({row['engine']})",
-            f"{row['grid_import_kwh'] / 1000:.1f}",
-            "" if row["controller"] == BASELINE else _share(row["import_change_share"], sign=True),
-            _share(row["ev_satisfaction"]),
-            _share(row["solar_utilisation"]),
-            f"{row['co2_net_kg'] / 1000:+.1f}",
-            f"{row['cost_usd']:,.0f}",
-            f"{row['mean_daily_peak_kw']:.0f}",
-            f"{row['score']:.3f}",
-        )
-    return table
-
-
-def _amount(value: float) -> str:
-    return f"{round(value, 1) + 0.0:,.1f}".removesuffix(".0")  # + 0.0: never "-0"
-
-
-def kpi_table(kpis: Mapping[str, Any]) -> Table:
-    """The KPIs of one result as a table."""
-    table = plain_table(f"{kpis['controller']}: {_period(kpis)}, engine {kpis['engine']}")
-    table.add_column("KPI")
-    table.add_column("value", justify="right")
-    for name, value in kpis.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or name == "year":
-            continue
-        shares = ("solar_utilisation", "ev_satisfaction", "score")
-        table.add_row(name, f"{value:.4f}" if name in shares else _amount(value))
-    for name, value in kpis["score_components"].items():
-        table.add_row(f"score: {name} (weight {kpis['weights'][f'{name}_weight']:g})", f"{value:.4f}")
-    return table

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +13,12 @@ from typing import Any
 from iquitos_rl.config import RunConfig
 from iquitos_rl.files import write_json
 from iquitos_rl.site import Dataset
+from iquitos_rl.versions import versions
 
 __all__ = ["AgentOutcome", "Manifest", "best_agent", "read_manifest", "write_manifest", "write_summary"]
 
 MANIFEST_FILE = "manifest.json"
 SUMMARY_FILE = "summary.json"
-LIBRARIES = ("iquitos-rl", "ray", "torch", "citylearn", "gymnasium", "numpy", "pandas", "pydantic", "pvlib")
 
 
 @dataclass(frozen=True)
@@ -68,16 +66,6 @@ def _git_commit() -> str | None:
     return done.stdout.strip()
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
-
-
 def write_manifest(folder: Path, run: RunConfig, dataset: Dataset, resources: Mapping[str, Any]) -> None:
     """Write ``manifest.json`` into the experiment's folder."""
     manifest = {
@@ -90,7 +78,7 @@ def write_manifest(folder: Path, run: RunConfig, dataset: Dataset, resources: Ma
             "fingerprint": dataset.fingerprint,
         },
         "resources": dict(resources),
-        "versions": _versions(),
+        "versions": versions(),
         "git_commit": _git_commit(),
         "config": run.model_dump(mode="json"),
     }

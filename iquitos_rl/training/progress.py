@@ -12,22 +12,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from iquitos_rl.tables import plain_table
+from iquitos_rl.tables import format_duration, plain_table
 
-__all__ = ["ProgressTable", "TrialProgress", "format_duration"]
+__all__ = ["ProgressTable", "TrialProgress"]
 
 LOG_INTERVAL_SECONDS = 30.0
 """How often a log file gets lines."""
-
-
-def format_duration(seconds: float) -> str:
-    """A duration for people: ``45 s``, ``12 min 05 s``, ``3 h 20 min``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 @dataclass

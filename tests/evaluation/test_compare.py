@@ -14,11 +14,10 @@ from rich.console import Console
 from iquitos_rl.evaluation.compare import (
     ComparisonError,
     compare,
-    comparison_table,
-    kpi_table,
     read_results,
     write_comparison,
 )
+from iquitos_rl.evaluation.console import comparison_table, kpi_table
 
 WEIGHTS = {
     "co2_weight": 0.5,
@@ -50,6 +49,7 @@ def result(controller: str, **changes: Any) -> dict[str, Any]:
             "grid_stability": 0.05,
         },
         "controller": controller,
+        "kind": "optimum" if controller == "oracle" else "rule",
         "engine": "citylearn",
         "split": "test",
         "year": 0,
@@ -57,8 +57,16 @@ def result(controller: str, **changes: Any) -> dict[str, Any]:
         "site": "iquitos_station",
         "dataset_fingerprint": "0" * 64,
         "weights": dict(WEIGHTS),
+        "definitions": 1,
+        "controller_settings": {},
     }
     return kpis | changes
+
+
+def agent(name: str, **changes: Any) -> dict[str, Any]:
+    """The result of a trained agent."""
+    training = {"training_seconds": 754.0, "status": "finished"}
+    return result(name, **({"kind": "agent", "seed": 0, "training": training, "policy": "p"} | changes))
 
 
 def rendered(table: Any, width: int = 80) -> list[str]:
@@ -77,11 +85,130 @@ def test_changes_are_relative_to_no_control():
     assert rows[1]["co2_change_share"] == -1.0
 
 
-def test_the_order_is_kept_and_the_results_are_not_changed():
-    results = [result("sac"), result("no_control"), result("a2c")]
+def test_the_ladder_goes_from_no_control_over_rules_and_agents_to_the_optimum():
+    results = [
+        agent("sac", score=0.57),
+        result("oracle", score=0.5),
+        result("best_rule", score=0.54),
+        agent("a2c", score=0.6),
+        result("no_control"),
+        result("random", score=1.5),
+    ]
     rows = compare(results)
-    assert [row["controller"] for row in rows] == ["sac", "no_control", "a2c"]
+    assert [row["controller"] for row in rows] == [
+        "no_control",
+        "random",
+        "best_rule",
+        "a2c",
+        "sac",
+        "oracle",
+    ]
+    assert [row["kind"] for row in rows] == ["rule"] * 3 + ["agent"] * 2 + ["optimum"]
     assert "import_change_share" not in results[0]
+
+
+def test_what_is_captured_of_the_possible_is_relative_to_the_optimum():
+    rows = compare([result("no_control"), agent("ppo", score=0.6), result("oracle", score=0.5)])
+    assert [row["captured_share"] for row in rows] == pytest.approx([0.0, 0.8, 1.0])
+    assert compare([result("no_control"), agent("ppo", score=0.6)])[1]["captured_share"] is None
+
+
+def test_the_service_gate_is_of_satisfaction_alone():
+    rows = compare([result("no_control", ev_satisfaction=0.879), result("best_rule", ev_satisfaction=0.88)])
+    assert [row["meets_service"] for row in rows] == [False, True]
+    assert compare([result("no_control", ev_satisfaction=None)])[0]["meets_service"] is None
+    assert compare([result("no_control", ev_satisfaction=0.5)], 0.4)[0]["meets_service"] is True
+
+
+def test_an_agent_stands_beside_what_the_report_expects_of_it():
+    rows = compare([result("no_control"), agent("sac"), result("best_rule", score=1.1)])
+    by_name = {row["controller"]: row for row in rows}
+    assert by_name["sac"]["expected"]["co2_net_kg"] == -45_000
+    assert by_name["sac"]["training_seconds"] == 754.0
+    assert by_name["best_rule"]["expected"] is None
+    elsewhere = compare([result("no_control", site="mall"), agent("sac", site="mall")])
+    assert elsewhere[1]["expected"] is None  # the report is about the reference site
+    week = {"start_step": 0, "steps": 168}
+    short = compare([result("no_control", window=week), agent("sac", window=week)])
+    assert short[1]["expected"] is None  # and about years
+    text = "\n".join(rendered(comparison_table(rows)))
+    assert "-18 " in text
+    assert "0:12:34" in text
+
+
+def test_seeds_of_an_agent_become_one_row_with_an_interval():
+    results = [agent("ppo", seed=seed, score=score) for seed, score in ((0, 0.6), (1, 0.62), (2, 0.61))]
+    rows = compare([result("no_control"), *results, results[0]])  # a folder named twice adds no seed
+    assert len(rows) == 2
+    assert rows[1]["seeds"] == 3
+    assert rows[1]["score"] == pytest.approx(0.61)
+    assert rows[1]["intervals"]["score"] == pytest.approx([0.61 - 0.024841, 0.61 + 0.024841], abs=1e-5)
+    text = "\n".join(rendered(comparison_table(rows)))
+    assert "±0.025" in text
+    assert "3 seeds" in text
+
+
+def test_two_seeds_are_too_few_for_an_interval_and_the_table_says_so():
+    rows = compare([result("no_control"), agent("ppo", seed=0), agent("ppo", seed=1)])
+    assert rows[1]["intervals"] == {}
+    assert "no interval of so few" in "\n".join(rendered(comparison_table(rows)))
+
+
+def test_what_is_captured_counts_from_no_control_even_where_it_does_not_score_one():
+    # an objective's divisor may be at its floor
+    rows = compare([result("no_control", score=0.9), agent("ppo", score=0.4), result("oracle", score=0.3)])
+    assert [row["captured_share"] for row in rows] == pytest.approx([0.0, 5 / 6, 1.0])
+
+
+def test_other_optima_do_not_say_what_is_possible():
+    other = result("oracle_satisfaction_first", score=0.7, kind="optimum")
+    rows = compare([result("no_control"), other, result("oracle", score=0.5), agent("ppo", score=0.6)])
+    assert {row["controller"]: row["captured_share"] for row in rows}["ppo"] == pytest.approx(0.8)
+    assert compare([result("no_control"), other])[1]["captured_share"] is None
+
+
+def test_other_settings_of_one_algorithm_are_other_rows_named_after_their_experiments():
+    rows = compare(
+        [
+            result("no_control"),
+            agent("ppo", score=0.8, experiment="report", controller_settings={"lr": 1}),
+            agent("ppo", score=0.5, experiment="tuned", controller_settings={"lr": 2}),
+        ]
+    )
+    assert [(row["controller"], row["score"], row["seeds"]) for row in rows[1:]] == [
+        ("ppo@report", 0.8, 1),
+        ("ppo@tuned", 0.5, 1),
+    ]
+    assert all(row["result_name"] == "ppo" and row["expected"] for row in rows[1:])
+
+
+def test_two_policies_of_one_seed_are_refused():
+    with pytest.raises(ComparisonError, match=r"two results of seed 0 .* of a and of b"):
+        compare([result("no_control"), agent("ppo", policy="a"), agent("ppo", policy="b")])
+
+
+def test_an_agent_and_a_rule_of_one_name_are_never_one_row():
+    rows = compare([result("no_control"), result("ppo", score=0.7), agent("ppo", score=0.6, experiment="x")])
+    assert len({row["controller"] for row in rows}) == 3
+
+
+def test_a_rule_is_one_row_however_many_experiments_have_it():
+    rows = compare([result("no_control"), result("no_control"), result("best_rule"), result("best_rule")])
+    assert [row["controller"] for row in rows] == ["no_control", "best_rule"]
+
+
+def test_a_starving_controller_is_marked_before_its_savings():
+    rows = compare([result("no_control"), agent("ppo", ev_satisfaction=0.41, grid_import_kwh=1000.0)])
+    lines = rendered(comparison_table(rows))
+    line = next(line for line in lines if "ppo" in line)
+    assert line.index("41.0*") < line.index("-100")
+    assert "below the service gate of 88 %" in "\n".join(lines)
+
+
+@pytest.mark.parametrize(("split", "said"), [("test", False), ("validation", True), ("train", True)])
+def test_years_that_agents_have_seen_are_no_result(split: str, said: bool):
+    rows = compare([result("no_control", split=split), agent("ppo", split=split)])
+    assert ("agents have seen it" in "\n".join(rendered(comparison_table(rows)))) is said
 
 
 def test_where_no_control_is_zero_there_is_no_change_to_give():
@@ -100,6 +227,7 @@ def test_where_no_control_is_zero_there_is_no_change_to_give():
         ("weights", WEIGHTS | {"co2_weight": 0.4, "solar_weight": 0.3}),
         ("split", "validation"),
         ("year", 1),
+        ("definitions", 2),
         ("site", "iquitos_mall"),
     ],
 )
@@ -109,8 +237,8 @@ def test_what_was_measured_on_something_else_is_refused_with_the_reason(key: str
     text = str(caught.value)
     assert "\n" not in text
     assert "ppo" in text
-    assert key in text
-    assert str(value) in text
+    assert f"differ in {key}: " in text
+    assert len(text) < 250
 
 
 def test_a_result_that_does_not_say_what_it_was_measured_on_is_refused():
@@ -136,7 +264,16 @@ def rows() -> list[dict[str, Any]]:
         "score": 12.3456,
         "ev_satisfaction": 1.0,
     }
-    return compare([result("no_control"), result("ppo", **large), result("sac", ev_satisfaction=None)])
+    return compare(
+        [
+            result("no_control"),
+            result("no_control+self_consumption", score=1.2),
+            agent("ppo", **large),
+            agent("sac", ev_satisfaction=None),
+            result("oracle", score=0.5),
+            result("oracle_satisfaction_first", score=0.6),
+        ]
+    )
 
 
 @pytest.mark.parametrize("demonstration", [False, True])
@@ -145,16 +282,17 @@ def test_the_comparison_fits_in_80_columns_with_nothing_cut_off(rows, demonstrat
     assert max(len(line) for line in lines) <= 80
     text = "\n".join(lines)
     assert "…" not in text
-    for value in ("12345.7", "2,345,679", "-5678.9", "12.346", "100.0 %", "+2369.1 %"):
+    for value in ("12346", "-5679", "12.346", "100.0", "+2369", "+self_consumption"):
         assert value in text, value
 
 
 def test_import_is_never_shown_without_satisfaction(rows):
     lines = rendered(comparison_table(rows))
-    header = " ".join(lines[:4])
+    header = " ".join(lines[:6])
     assert "import" in header
     assert "faction" in header
-    assert "91.0 %" in next(line for line in lines if "no_control" in line)
+    assert header.index("faction") < header.index("MWh")
+    assert "91.0" in next(line for line in lines if "no_control" in line)
     single = "\n".join(rendered(kpi_table(result("ppo"))))
     assert "grid_import_kwh" in single
     assert "ev_satisfaction" in single
@@ -190,9 +328,10 @@ def test_the_files_can_be_read_again(rows, tmp_path: Path):
     assert json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8")) == rows
     with (tmp_path / "comparison.csv").open(newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
-    assert [row["controller"] for row in read] == ["no_control", "ppo", "sac"]
-    assert float(read[1]["grid_import_kwh"]) == 12_345_678.9
-    assert read[2]["ev_satisfaction"] == ""
+    assert [row["controller"] for row in read] == [row["controller"] for row in rows]
+    by_name = {row["controller"]: row for row in read}
+    assert float(by_name["ppo"]["grid_import_kwh"]) == 12_345_678.9
+    assert by_name["sac"]["ev_satisfaction"] == ""
     assert "window" not in read[0]
     assert None not in read[0]  # no more values than columns
 
@@ -204,10 +343,23 @@ def test_results_of_different_keys_make_one_table(tmp_path: Path):
     assert [row["experiment"] for row in read] == ["", "x"]
 
 
-def test_results_are_read_no_control_first(tmp_path: Path):
-    for name in ("a2c", "no_control", "sac"):
-        (tmp_path / f"result_{name}.json").write_text(json.dumps(result(name)), encoding="utf-8")
-    assert [r["controller"] for r in read_results(tmp_path)] == ["no_control", "a2c", "sac"]
+def write(folder: Path, *results: dict[str, Any]) -> None:
+    folder.mkdir(exist_ok=True)
+    for each in results:
+        (folder / f"result_{each['controller']}.json").write_text(json.dumps(each), encoding="utf-8")
+
+
+def test_results_of_several_folders_are_read_and_say_where_they_are_from(tmp_path: Path):
+    write(tmp_path / "a", result("no_control"), agent("ppo"))
+    write(tmp_path / "b", result("no_control"), agent("ppo", seed=1))
+    found = read_results(tmp_path / "a", tmp_path / "b")
+    assert [(r["controller"], Path(r["folder"]).name) for r in found] == [
+        ("no_control", "a"),
+        ("ppo", "a"),
+        ("no_control", "b"),
+        ("ppo", "b"),
+    ]
+    assert compare(found)[1]["seeds"] == 2
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path):
@@ -226,7 +378,7 @@ def test_a_damaged_result_is_named_in_one_line(content: bytes, tmp_path: Path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"{}"], ids=repr)
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"results": 3}'], ids=repr)
 def test_a_damaged_summary_is_named_in_one_line(content: bytes, tmp_path: Path):
     (tmp_path / "result_no_control.json").write_text(json.dumps(result("no_control")), encoding="utf-8")
     (tmp_path / "summary.json").write_bytes(content)
@@ -236,19 +388,58 @@ def test_a_damaged_summary_is_named_in_one_line(content: bytes, tmp_path: Path):
     assert "\n" not in str(caught.value)
 
 
-def test_only_the_results_of_the_last_run_are_read(tmp_path: Path):
-    for name in ("no_control", "a2c", "ppo"):
-        (tmp_path / f"result_{name}.json").write_text(json.dumps(result(name)), encoding="utf-8")
+def test_of_agents_only_those_of_the_last_run_are_read_and_of_rules_all(tmp_path: Path):
+    write(tmp_path, result("no_control"), result("mpc"), agent("a2c"), agent("ppo"))
     summary = {"results": ["result_no_control.json", "result_ppo.json"]}
     (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    assert [r["controller"] for r in read_results(tmp_path)] == ["no_control", "ppo"]
+    assert {r["controller"] for r in read_results(tmp_path)} == {"no_control", "ppo", "mpc"}
+
+
+def test_rules_that_an_earlier_run_left_behind_do_not_stop_a_comparison(tmp_path: Path):
+    old = {"start_step": 0, "steps": 24}
+    write(tmp_path, result("no_control"), result("laxity_first", window=old), agent("ppo"))
+    summary = {"results": ["result_no_control.json", "result_ppo.json"]}
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    assert [row["controller"] for row in compare(read_results(tmp_path))] == ["no_control", "ppo"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("score", None),
+        ("score", "a"),
+        ("grid_import_kwh", "x"),
+        ("ev_satisfaction", "x"),
+        ("controller", 3),
+        ("engine", None),
+        ("kind", "wizard"),
+        ("window", []),
+        ("year", True),
+    ],
+)
+def test_a_result_with_a_wrong_value_is_named_with_its_key(key: str, value: Any, tmp_path: Path):
+    write(tmp_path, result("no_control"))
+    path = tmp_path / "result_no_control.json"
+    path.write_text(json.dumps(result("no_control") | {key: value}), encoding="utf-8")
+    with pytest.raises(ComparisonError, match=rf"result_no_control\.json: damaged: {key} is"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["engine", "ev_satisfaction", "co2_net_kg", "cost_usd", "kind"])
+def test_a_result_of_an_older_release_is_named_with_what_it_lacks(key: str, tmp_path: Path):
+    value = result("no_control")
+    del value[key]
+    write(tmp_path, value)
+    with pytest.raises(ComparisonError, match=rf"of another release: there is no {key} in it"):
+        read_results(tmp_path)
 
 
 def test_the_table_says_which_engine_made_each_number():
-    same = [result("no_control"), result("ppo")]
+    same = [result("no_control"), agent("ppo")]
     assert "engine citylearn" in "\n".join(rendered(comparison_table(compare(same))))
-    mixed = [result("no_control"), result("ppo", engine="batch")]
+    mixed = [result("no_control"), agent("ppo", engine="batch")]
     text = "\n".join(rendered(comparison_table(compare(mixed))))
     assert "engine citylearn, batch" in text
-    assert "no_control (citylearn)" in text
-    assert "ppo (batch)" in text
+    assert "no_control" in text
+    assert "(citylearn)" in text
+    assert "(batch)" in text

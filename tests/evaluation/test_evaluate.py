@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,12 @@ import pytest
 
 from iquitos_rl.config import WindowConfig, load_site
 from iquitos_rl.control import load_controller
+from iquitos_rl.control.controller import Kind
+from iquitos_rl.env import make_env
+from iquitos_rl.env.situation import Episode, Situation
 from iquitos_rl.evaluation import Evaluation, Evaluator
+from iquitos_rl.evaluation.ladder import evaluate_ladder, ladder_controllers
+from iquitos_rl.evaluation.rollout import rollout
 from iquitos_rl.kpis import HOURLY_COLUMNS
 from iquitos_rl.site import DatasetError, build_dataset
 from tests.training.policies import make_policy
@@ -32,16 +37,20 @@ class Swinging:
     """Charges and discharges everything in turn, each action with a period of its own."""
 
     name = "swinging"
+    kind: Kind = "rule"
     mask_idle = True
+    observation = None
+    settings: ClassVar[dict[str, Any]] = {"periods": "rising"}
 
-    def prepare(self, env: Any) -> None:
-        self._size = env.action_space.shape[0]
-        self._hour = 0
+    def __init__(self, memoryless: bool = True) -> None:
+        self.memoryless = memoryless
 
-    def act(self, observation: np.ndarray) -> np.ndarray:
-        self._hour += 1
+    def prepare(self, episode: Episode) -> None:
+        self._size = episode.plant.action_size
+
+    def act(self, situation: Situation) -> np.ndarray:
         periods = 3.0 + np.arange(self._size)
-        return np.sin(2 * np.pi * self._hour / periods).astype(np.float32)
+        return np.sin(2 * np.pi * situation.site.hour_of_year[:, None] / periods)
 
 
 @pytest.fixture(scope="module", params=["batch", "citylearn"])
@@ -165,7 +174,10 @@ def test_both_engines_give_the_same_result(small_dataset):
         for engine in ("batch", "citylearn")
     )
     pd.testing.assert_frame_equal(batch.hours, citylearn.hours, check_dtype=False, rtol=1e-5, atol=1e-5)
-    assert batch.kpis.keys() == citylearn.kpis.keys()
+    pd.testing.assert_frame_equal(
+        batch.departures, citylearn.departures, check_dtype=False, rtol=1e-5, atol=1e-6
+    )
+    assert batch.kpis.keys() == citylearn.kpis.keys() - {"citylearn_kpis"}
     for name, value in citylearn.kpis.items():
         if isinstance(value, float):
             assert batch.kpis[name] == pytest.approx(value, rel=1e-5, abs=1e-4), name
@@ -180,7 +192,10 @@ def test_a_result_says_what_it_was_measured_on(swinging: Evaluation, evaluator: 
         "window": {"start_step": 72, "steps": 48},
         "site": "small_site",
         "dataset_fingerprint": small_dataset.fingerprint,
+        "controller_settings": {"periods": "rising"},
+        "definitions": 1,
     }
+    assert swinging.kpis["versions"]["citylearn"] == "3.0.2"
     assert {key: swinging.kpis[key] for key in expected} == expected
 
 
@@ -195,7 +210,7 @@ def test_evaluating_again_gives_the_same_numbers(evaluator: Evaluator, swinging:
 
 def test_progress_is_told_of_every_step(evaluator: Evaluator):
     told: list[tuple[int, int]] = []
-    evaluator.evaluate(Swinging(), WINDOW, lambda done, total: told.append((done, total)))
+    evaluator.evaluate(Swinging(memoryless=False), WINDOW, lambda done, total: told.append((done, total)))
     assert told == [(step, STEPS) for step in range(1, STEPS + 1)]
 
 
@@ -203,6 +218,8 @@ def test_a_policy_is_evaluated_on_the_observation_it_was_trained_with(evaluator:
     make_policy(tmp_path, "ppo", sockets=4)
     result = evaluator.evaluate(load_controller(tmp_path), WINDOW)
     assert result.kpis["controller"] == "ppo"
+    assert result.kpis["kind"] == "agent"
+    assert result.kpis["policy"] == str(tmp_path)
     assert_energy_balance(result.kpis)
 
 
@@ -218,6 +235,8 @@ def test_the_files_of_an_evaluation(swinging: Evaluation, tmp_path: Path):
     assert json.loads(path.read_text(encoding="utf-8")) == swinging.kpis | {"experiment": "x"}
     hours = pd.read_parquet(tmp_path / "new/timeseries_swinging.parquet")
     pd.testing.assert_frame_equal(hours, swinging.hours)
+    departures = pd.read_parquet(tmp_path / "new/departures_swinging.parquet")
+    pd.testing.assert_frame_equal(departures, swinging.departures)
     assert set(HOURLY_COLUMNS) <= set(hours.columns)
     assert hours["hour_of_year"].tolist() == list(range(72, 72 + STEPS))
 
@@ -226,3 +245,133 @@ def test_the_files_of_an_evaluation(swinging: Evaluation, tmp_path: Path):
 def test_a_year_that_is_not_there_is_refused(split: str, year: int, small_dataset):
     with pytest.raises(DatasetError):
         Evaluator(small_dataset, split=split, year=year)
+
+
+def test_days_side_by_side_give_the_very_numbers_of_hour_by_hour(small_dataset):
+    # a window that ends within a day, and a BESS that is not empty at midnight
+    window = WindowConfig(start_day=3, steps=24 * 9 + 7)
+    evaluator = Evaluator(small_dataset)
+    together, one_by_one = (evaluator.evaluate(Swinging(memoryless=m), window) for m in (True, False))
+    assert (together.hours["bess_stored_kwh"].to_numpy()[23::24] > 4).any()
+    pd.testing.assert_frame_equal(together.hours, one_by_one.hours, check_exact=True, check_dtype=False)
+    pd.testing.assert_frame_equal(together.departures, one_by_one.departures, check_exact=True)
+    assert together.kpis == one_by_one.kpis
+
+
+def test_days_side_by_side_hand_over_vehicles_that_stay_the_night(tmp_path: Path):
+    sessions = small_site()["sessions"]
+    sessions["dwell"] |= {"one_hour_probability": 0.0, "busy_one_hour_probability": 0.0}
+    sessions["dwell"]["long_stay_hours"] = [20, 22]
+    sessions["arrivals"] = [{"hours": [10, 23], "probability": 0.3}]
+    folder = tmp_path / "site"
+    folder.mkdir()
+    site = load_site(write_site(folder, sessions=sessions, opening_hours=[0, 24]))
+    evaluator = Evaluator(build_dataset(site, tmp_path / "dataset", 3))
+    window = WindowConfig(start_day=2, steps=24 * 6)
+    together, one_by_one = (evaluator.evaluate(Swinging(memoryless=m), window) for m in (True, False))
+    assert len(together.departures)
+    pd.testing.assert_frame_equal(together.hours, one_by_one.hours, check_exact=True, check_dtype=False)
+    pd.testing.assert_frame_equal(together.departures, one_by_one.departures, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["no_control+self_consumption", "plug_and_charge", "laxity_first", "best_rule"]
+)
+def test_both_engines_agree_on_every_rule(name: str, small_dataset):
+    batch, citylearn = (
+        Evaluator(small_dataset, engine=engine).evaluate(load_controller(name), WINDOW).kpis
+        for engine in ("batch", "citylearn")
+    )
+    assert batch["ev_departures"] == citylearn["ev_departures"] > 0
+    for key, value in citylearn.items():
+        if isinstance(value, float) and key != "energy_balance_error":
+            assert batch[key] == pytest.approx(value, rel=1e-5, abs=1e-4), key
+
+
+def test_citylearn_s_own_kpis_stand_beside_ours(small_dataset):
+    kpis = Evaluator(small_dataset, engine="citylearn").evaluate(load_controller("laxity_first"), WINDOW).kpis
+    district = kpis["citylearn_kpis"]["District"]
+    assert len(district) > 50
+    (throughput,) = (v for k, v in district.items() if k == "district_battery_total_throughput_kwh")
+    assert throughput == pytest.approx(kpis["bess_throughput_kwh"], rel=1e-3)
+
+
+def test_a_result_whose_energy_does_not_balance_is_refused(small_dataset, monkeypatch: pytest.MonkeyPatch):
+    from iquitos_rl.env.batch import flows
+
+    real = flows.hourly_flows
+    broken = lambda engine: real(engine) | {"load_kwh": 1.00001 * real(engine)["load_kwh"]}  # noqa: E731
+    monkeypatch.setattr("iquitos_rl.evaluation.rollout.hourly_flows", broken)
+    with pytest.raises(RuntimeError, match="energy balance is open"):
+        Evaluator(small_dataset).evaluate(load_controller("laxity_first"), WINDOW)
+
+
+class Reading:
+    """Acts on the whole observation, in plain numpy: alike for one site and for many."""
+
+    name = "reading"
+    kind: Kind = "rule"
+    mask_idle = True
+    observation: Any = "features"
+    settings: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, memoryless: bool) -> None:
+        self.memoryless = memoryless
+
+    def prepare(self, episode: Episode) -> None:
+        shape = (*episode.observation_space.shape, episode.plant.action_size)
+        self._weights = np.random.default_rng(1).normal(0, 0.3, shape)
+
+    def act(self, situation: Situation) -> np.ndarray:
+        observation = situation.observation.astype(float)
+        return np.stack([np.tanh((row[:, None] * self._weights).sum(axis=0)) for row in observation])
+
+
+@pytest.mark.parametrize(("start", "steps"), [(72, 24 * 8 + 5), (29, 60), (83, 24)])
+def test_days_side_by_side_show_controllers_the_same_observations(start: int, steps: int, small_dataset):
+    results = []
+    for memoryless in (True, False):
+        env = make_env(small_dataset.schema_path("test"), episode_steps=steps)
+        results.append(rollout(env, Reading(memoryless), start))
+    together, one_by_one = results
+    pd.testing.assert_frame_equal(together.hours, one_by_one.hours, check_exact=True, check_dtype=False)
+    pd.testing.assert_frame_equal(together.departures, one_by_one.departures, check_exact=True)
+
+
+def test_where_days_never_forget_the_one_before_they_are_simulated_in_turn(tmp_path: Path):
+    site = small_site()
+    site["bess"] |= {"capacity_loss_coefficient": 0.001}
+    (tmp_path / "site").mkdir()
+    worn = load_site(write_site(tmp_path / "site", bess=site["bess"]))
+    evaluator = Evaluator(build_dataset(worn, tmp_path / "dataset", 3))
+    told: list[int] = []
+    window = WindowConfig(start_day=2, steps=24 * 12)
+    together = evaluator.evaluate(Swinging(), window, lambda done, total: told.append(done))
+    assert told[-1] == 24 * 12
+    assert len(told) > 24 * 12  # a few passes, then hour by hour
+    one_by_one = evaluator.evaluate(Swinging(memoryless=False), window)
+    pd.testing.assert_frame_equal(together.hours, one_by_one.hours, check_exact=True, check_dtype=False)
+
+
+def test_data_that_does_not_begin_a_day_is_refused(tmp_path: Path):
+    (tmp_path / "site").mkdir()
+    dataset = build_dataset(load_site(write_site(tmp_path / "site")), tmp_path / "dataset", 3)
+    (table,) = dataset.year_path("test").glob("building*.parquet")
+    hours = pd.read_parquet(table)
+    hours["hour"] = (hours["hour"] + 4) % 24 + 1
+    hours.to_parquet(table, index=False)
+    with pytest.raises(ValueError, match="not the first hour of a day"):
+        Evaluator(dataset).evaluate(load_controller("laxity_first"), WINDOW)
+
+
+def test_a_ladder_leaves_out_who_cannot_control_the_site(tmp_path: Path):
+    (tmp_path / "site").mkdir()
+    bess = small_site()["bess"] | {"standby_loss_per_hour": 0.001}
+    dataset = build_dataset(load_site(write_site(tmp_path / "site", bess=bess)), tmp_path / "dataset", 3)
+    said: list[str] = []
+    results = evaluate_ladder(
+        Evaluator(dataset), ladder_controllers(["oracle", "mpc", "best_rule"]), WINDOW, say=said.append
+    )
+    assert [result["controller"] for result in results] == ["no_control", "best_rule"]
+    assert [line.partition(":")[0] for line in said] == ["oracle", "mpc"]
+    assert all("standby losses" in line and line.endswith("left out") for line in said)

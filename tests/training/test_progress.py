@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from iquitos_rl.tables import format_duration
 from iquitos_rl.training import progress as module
-from iquitos_rl.training.progress import ProgressTable, TrialProgress, format_duration
+from iquitos_rl.training.progress import ProgressTable, TrialProgress
 
 
 @pytest.mark.parametrize(
