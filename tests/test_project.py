@@ -11,6 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from iquitos_rl.env import TESTED_CITYLEARN
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "iquitos_rl"
 MAX_MODULE_LINES = 450
@@ -20,13 +22,14 @@ LAYERS_FROM_BELOW = (
     ("config",),
     ("objectives",),
     ("kpis",),
-    ("tables", "files"),
+    ("tables", "files", "versions"),
     ("site",),
     ("env",),
     ("algorithms",),
     ("control",),
     ("evaluation",),
     ("training",),
+    ("checks",),
     ("bench",),
     ("service",),
     ("cli",),
@@ -100,6 +103,10 @@ def test_constraints_hold_names_and_versions_only():
 def test_citylearn_is_pinned_but_not_a_declared_requirement():
     assert pinned_versions()["citylearn"] == "3.0.2"
     assert "citylearn" not in {canonicalize_name(requirement.name) for requirement in declared_requirements()}
+
+
+def test_the_code_names_the_pinned_citylearn():
+    assert pinned_versions()["citylearn"] == TESTED_CITYLEARN
 
 
 def test_every_module_belongs_to_a_layer():

@@ -1,10 +1,12 @@
 """The charging site as a Gymnasium environment, and its registration with Gymnasium and Ray."""
 
+from iquitos_rl.env.citylearn_version import TESTED_CITYLEARN
+
 try:
     import citylearn as _citylearn  # noqa: F401
 except ImportError as error:  # its own pins conflict with Ray's, so pip cannot install it as a dependency
     raise ImportError(
-        "CityLearn is not installed. Add it with: pip install --no-deps citylearn==3.0.2"
+        f"CityLearn is not installed. Add it with: pip install --no-deps citylearn=={TESTED_CITYLEARN}"
     ) from error
 
 from iquitos_rl.env.batch import BatchVectorEnv, UnsupportedSchemaError
@@ -15,6 +17,7 @@ from iquitos_rl.env.reward import MultiObjectiveReward, RewardWeights
 
 __all__ = [
     "ENV_ID",
+    "TESTED_CITYLEARN",
     "BatchVectorEnv",
     "EVChargingEnv",
     "FeatureLayout",
