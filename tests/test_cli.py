@@ -31,6 +31,7 @@ COMMANDS: tuple[list[str], ...] = (
     ["compare"],
     ["bench"],
     ["bench", "engine"],
+    ["validate"],
     ["version"],
 )
 
@@ -122,6 +123,8 @@ BAD_INPUTS: dict[str, list[str]] = {
     "seed negative": ["dataset", "build", "--site", "SITE", "--seed", "-1"],
     "seed no number": ["dataset", "build", "--site", "SITE", "--seed", "x"],
     "out is something else": ["dataset", "build", "--site", "SITE", "--out", "OCCUPIED"],
+    "nothing to validate": ["validate", "--run", "nowhere.yaml"],
+    "validate with set unknown": ["validate", "--run", "RUN", "--set", "sede=1"],
     "nothing to describe": ["dataset", "describe", "nowhere"],
 }
 
@@ -363,3 +366,54 @@ def test_evaluate_says_which_engine_and_both_say_the_same(cli: Cli, small_datase
     ]
     assert [result["engine"] for result in kpis] == ["batch", "citylearn"]
     assert kpis[0]["grid_import_kwh"] == pytest.approx(kpis[1]["grid_import_kwh"], rel=1e-6)
+
+
+@pytest.mark.integration
+def test_a_folder_with_brackets_in_its_name_is_like_any_other(cli: Cli, small_dataset: Any):
+    common = ("--dataset", small_dataset.path, "--steps", 24, "--out", "x[/b]y")
+    done = cli("evaluate", "best_rule", *common, "--json")
+    assert done.code == 0
+    assert one_json_document(done)["kind"] == "rule"
+    assert "x[/b]y" in done.err
+    assert cli("evaluate", "no_control", *common).code == 0
+    compared = cli("compare", "x[/b]y", "--lang", "es")
+    assert compared.code == 0
+    assert "x[/b]y/report.html" in compared.err
+    assert "captured_share" in Path("x[/b]y/comparison.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.integration
+def test_bad_input_to_evaluate_leaves_no_folder_behind(cli: Cli, small_dataset: Any):
+    for arguments in (("nonsense", "--dataset", small_dataset.path), ("best_rule", "--dataset", "nowhere")):
+        refused = cli("evaluate", *arguments, "--out", "o1/deep")
+        assert refused.code == 2
+        assert not Path("o1").exists()
+    Path("afile").write_text("")
+    refused = cli("evaluate", "best_rule", "--dataset", small_dataset.path, "--out", "afile")
+    assert refused.code == 2
+    assert "--out afile: cannot be made a folder" in refused.err
+
+
+@pytest.mark.integration
+def test_a_checkpoint_is_not_evaluated_over_the_results_of_an_experiment(
+    cli: Cli, small_dataset: Any, tmp_path: Path
+):
+    make_policy(tmp_path / "policy", "ppo")
+    Path("results").mkdir()
+    Path("results/summary.json").write_text("{}")
+    refused = cli("evaluate", tmp_path / "policy", "--dataset", small_dataset.path, "--out", "results")
+    assert refused.code == 2
+    assert "holds an experiment's own results" in refused.err
+    assert sorted(path.name for path in Path("results").iterdir()) == ["summary.json"]
+
+
+@pytest.mark.integration
+def test_a_language_that_there_is_none_is_refused_and_nothing_is_written(cli: Cli, small_dataset: Any):
+    assert (
+        cli("evaluate", "no_control", "--dataset", small_dataset.path, "--steps", 24, "--out", "r").code == 0
+    )
+    before = sorted(Path("r").iterdir())
+    refused = cli("compare", "r", "--lang", "fr")
+    assert refused.code == 2
+    assert "en or es" in refused.err
+    assert sorted(Path("r").iterdir()) == before
