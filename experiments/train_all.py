@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from iquitos_rl.config import load_run
-from iquitos_rl.evaluation.compare import comparison_table
+from iquitos_rl.evaluation.console import comparison_table
 from iquitos_rl.training import train
 
 RUN = Path(__file__).resolve().parents[1] / "ray_configs" / "runs" / "train_all.yaml"

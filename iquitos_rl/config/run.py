@@ -142,8 +142,9 @@ class EvaluationConfig(StrictModel):
     split: Literal["train", "validation", "test"] = "test"
     year: Annotated[int, Field(ge=0)] = 0
     window: WindowConfig = WindowConfig()
-    controllers: Annotated[tuple[Literal["no_control"], ...], Field(min_length=1)] = Field(
-        default=("no_control",), description="what the agents are compared with"
+    controllers: tuple[str, ...] = Field(
+        default=("plug_and_charge", "laxity_first", "best_rule", "oracle"),
+        description="what the agents are compared with, besides no_control: names of rules, oracle, mpc",
     )
 
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from iquitos_rl.config import RunConfig, WindowConfig
-from iquitos_rl.control import Controller, TrainedPolicy, load_controller
+from iquitos_rl.control import ORACLE, Controller, load_controller
 from iquitos_rl.evaluation import Evaluation, Evaluator
+from iquitos_rl.evaluation.ladder import evaluate_ladder, ladder_controllers, write_frontier
+from iquitos_rl.files import replace_file
 from iquitos_rl.site import Dataset
 from iquitos_rl.training.outputs import AgentOutcome
 
 __all__ = ["evaluate_agents", "evaluate_with_progress"]
+
+LEARNING_COLUMNS = ("env_steps", "validation_score", "validation_satisfaction")
 
 
 def evaluate_with_progress(
@@ -50,38 +56,44 @@ def evaluate_agents(
         engine=evaluation.engine,
         weights=run.reward,
     )
-    results: list[dict[str, Any]] = []
-    for name in evaluation.controllers:
-        results.append(_evaluate(evaluator, load_controller(name), evaluation.window, outputs, console, {}))
+
+    def show(judge: Evaluator, controller: Controller, window: WindowConfig) -> Evaluation:
+        return evaluate_with_progress(judge, controller, window, console)
+
+    ladder = ladder_controllers(evaluation.controllers)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    results = evaluate_ladder(evaluator, ladder, evaluation.window, outputs, show, say)
+    if any(result["controller"] == ORACLE for result in results) and results[0]["ev_departures"]:
+        console.print("Finding the least import for each satisfaction", highlight=False)
+        write_frontier(evaluator, evaluation.window, outputs)
     for outcome in outcomes:
         if outcome.checkpoint is None:
             console.print(f"{outcome.algorithm} has no checkpoint and is not evaluated", highlight=False)
             continue
         controller = load_controller(outcome.checkpoint)
-        assert isinstance(controller, TrainedPolicy)
-        origin = controller.policy.origin
         more = {
-            "experiment": run.name,
             "demonstration": run.demonstration,
-            "seed": run.seed,
+            "minimum_satisfaction": run.validation.minimum_satisfaction,
             "training": asdict(outcome),
-            "policy": str(controller.source),
-            "policy_env_steps": origin.get("env_steps"),
-            "validation": origin.get("validation"),
-            "versions": origin.get("versions"),
         }
-        results.append(_evaluate(evaluator, controller, evaluation.window, outputs, console, more))
+        result = show(evaluator, controller, evaluation.window)
+        result.write(outputs, **more)
+        _write_learning_curve(outcome, outputs)
+        results.append(result.kpis | more)
     return results
 
 
-def _evaluate(
-    evaluator: Evaluator,
-    controller: Controller,
-    window: WindowConfig,
-    outputs: Path,
-    console: Console,
-    more: dict[str, Any],
-) -> dict[str, Any]:
-    result = evaluate_with_progress(evaluator, controller, window, console)
-    result.write(outputs, **more)
-    return result.kpis | more
+def _write_learning_curve(outcome: AgentOutcome, outputs: Path) -> None:
+    """Write ``learning_<algorithm>.parquet``: the trial's validations, as Tune has noted them."""
+    progress = Path(outcome.trial) / "progress.csv"
+    if not progress.is_file():  # a trial on other storage, or one whose folder was cleaned up
+        return
+    noted = pd.read_csv(progress, usecols=list(LEARNING_COLUMNS))
+    # A restored trial repeats rows; between validations the last one stands in every row.
+    curve = noted.drop_duplicates("env_steps", keep="last").dropna().sort_values("env_steps")
+    changed = curve[list(LEARNING_COLUMNS[1:])].diff().fillna(1.0).ne(0.0).any(axis=1)
+    path = outputs / f"learning_{outcome.algorithm}.parquet"
+    replace_file(path, partial(curve[changed].to_parquet, index=False))

@@ -191,6 +191,16 @@ class SiteTrainable(tune.Trainable):
         state = learners.get_state(components=part, inference_only=True)
         return dict(state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][DEFAULT_MODULE_ID])
 
+    def policy(self) -> Policy:
+        """The present policy, ready to act."""
+        return self._policy_of(self._state())
+
+    def _policy_of(self, state: dict[str, Any]) -> Policy:
+        module = inference_module(self.settings, *self._spaces)
+        module.set_state(state)
+        module.eval()
+        return Policy(self.settings, module, *self._spaces, origin=self._origin())
+
     def _validate(self) -> None:
         """Score the present policy on the validation year; keep it if it is the best."""
         started = time.monotonic()
@@ -203,11 +213,7 @@ class SiteTrainable(tune.Trainable):
                 weights=self.run_config.reward,
             )
         state = self._state()
-        module = inference_module(self.settings, *self._spaces)
-        module.set_state(state)
-        module.eval()
-        policy = Policy(self.settings, module, *self._spaces, origin=self._origin())
-        controller = TrainedPolicy(policy, Path(self.logdir))
+        controller = TrainedPolicy(self._policy_of(state), Path(self.logdir))
         results = [self._evaluator.evaluate(controller, window).kpis for window in validation.windows]
         departures = sum(kpis["ev_departures"] for kpis in results)
         satisfied = sum(

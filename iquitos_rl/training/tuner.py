@@ -15,9 +15,12 @@ from rich.console import Console
 
 from iquitos_rl.algorithms import build_algorithm_config
 from iquitos_rl.config import RunConfig
+from iquitos_rl.control import ControllerError
 from iquitos_rl.env import ENV_ID
-from iquitos_rl.evaluation.compare import compare, write_comparison
+from iquitos_rl.evaluation.ladder import ladder_controllers
+from iquitos_rl.evaluation.publish import publish
 from iquitos_rl.site import Dataset, DatasetError, build_dataset, load_dataset
+from iquitos_rl.tables import format_duration
 from iquitos_rl.training.agents import evaluate_agents
 from iquitos_rl.training.cluster import connect, trial_resources
 from iquitos_rl.training.experiment import (
@@ -36,7 +39,7 @@ from iquitos_rl.training.outputs import (
     write_manifest,
     write_summary,
 )
-from iquitos_rl.training.progress import ProgressTable, format_duration
+from iquitos_rl.training.progress import ProgressTable
 from iquitos_rl.training.session import PausingScheduler, SessionCallback, session
 from iquitos_rl.training.trainable import SiteTrainable, TrialTask, training_env_config
 
@@ -169,7 +172,11 @@ def _with_absolute_paths(run: RunConfig) -> RunConfig:
 
 
 def _check_settings(run: RunConfig) -> None:
-    """Refuse counts of environments and runners that an algorithm cannot use, before anything starts."""
+    """Refuse counts that an algorithm cannot use, and controllers there are none, before anything starts."""
+    try:
+        ladder_controllers(run.evaluation.controllers)
+    except ControllerError as error:
+        raise ValueError(f"evaluation.controllers: {error}") from None
     resources = run.resources
     for name in run.algorithms.names:
         try:
@@ -262,16 +269,16 @@ def _evaluate_and_write(
     started = time.monotonic()
     try:
         results = evaluate_agents(run, dataset, outcomes, outputs, console)
-        rows = compare(results)
-        write_comparison(rows, outputs)
-    except ValueError as error:
+        summary = write_summary(outputs, run, outcomes, results, time.monotonic() - started)
+        published = publish([outputs])
+    except (ValueError, RuntimeError) as error:
         raise EvaluationError(
             f"training is saved in {experiment}, but its evaluation failed: {error}; "
             "repeat it with --eval-only"
         ) from error
-    summary = write_summary(outputs, run, outcomes, results, time.monotonic() - started)
     seconds = {outcome.algorithm: outcome.training_seconds for outcome in outcomes}
     trained = ", ".join(f"{name} {format_duration(value)}" for name, value in seconds.items())
     console.print(f"Training: {trained}", highlight=False, soft_wrap=True)
     console.print(f"Results in {outputs}, checkpoints in {experiment}", highlight=False, soft_wrap=True)
-    return TrainingOutcome(experiment, outputs, tuple(outcomes), tuple(rows), summary)
+    console.print(f"Report: {published.report}", highlight=False, soft_wrap=True)
+    return TrainingOutcome(experiment, outputs, tuple(outcomes), tuple(published.rows), summary)

@@ -26,6 +26,7 @@ from tests.training.small_run import RLLIB_WARNING, make_run, write_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings(RLLIB_WARNING)]
 
+LADDER = ("no_control", "plug_and_charge", "laxity_first", "best_rule", "oracle")
 ALGORITHMS = ("a2c", "sac", "ppo")
 KPI_KEYS = {
     "grid_import_kwh",
@@ -195,7 +196,10 @@ def test_time_series_and_kpis_agree(trained: Trained):
 def test_comparison_and_summary_agree_with_the_results(trained: Trained):
     outputs = trained.folder / "outputs/small"
     rows = read(outputs / "comparison.json")
-    assert [row["controller"] for row in rows] == ["no_control", *ALGORITHMS]
+    names = [row["controller"] for row in rows]
+    assert names[:2] == ["no_control", "plug_and_charge"]
+    assert names[-1] == "oracle"
+    assert sorted(names) == sorted([*LADDER, *ALGORITHMS])
     base = rows[0]["grid_import_kwh"]
     for row in rows:
         assert row["score"] == result_of(trained, row["controller"])["score"]
@@ -212,6 +216,24 @@ def test_comparison_and_summary_agree_with_the_results(trained: Trained):
     assert summary["best_agent"] == (min(serving, key=serving.__getitem__) if serving else None)
     for name in summary["results"]:
         assert (outputs / name).is_file()
+    page = (outputs / "report.html").read_text(encoding="utf-8")
+    assert all(name.upper() in page for name in ALGORITHMS)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_learning_curve_is_kept_beside_the_result(trained: Trained, algorithm: str):
+    curve = pd.read_parquet(trained.folder / f"outputs/small/learning_{algorithm}.parquet")
+    assert curve["env_steps"].is_monotonic_increasing
+    last = curve.iloc[-1]
+    assert 0 < last["env_steps"] <= 96 + 24
+    validations = result_of(trained, algorithm)["validation"]
+    assert validations["score"] in curve["validation_score"].to_numpy()
+
+
+def test_the_optimum_and_its_frontier_stand_beside_the_agents(trained: Trained):
+    scores = {row["controller"]: row["score"] for row in trained.outcome.comparison}
+    assert min(scores, key=scores.__getitem__) == "oracle"
+    assert (trained.folder / "outputs/small/frontier.json").is_file()
 
 
 def test_starting_again_without_resume_is_refused(trained: Trained):
@@ -252,7 +274,14 @@ def test_eval_only_gives_the_same_kpis(trained: Trained, tmp_path: Path):
 def test_eval_only_takes_some_of_the_agents(trained: Trained, tmp_path: Path):
     run = load_run(trained.folder / "run.yaml", [f"output_path={tmp_path}"], ["ppo"])
     outcome = train(run, eval_only=True, silent=True)
-    assert [row["controller"] for row in outcome.comparison] == ["no_control", "ppo"]
+    assert [row["controller"] for row in outcome.comparison] == [
+        "no_control",
+        "plug_and_charge",
+        "laxity_first",
+        "best_rule",
+        "ppo",
+        "oracle",
+    ]
 
 
 def test_a_failed_evaluation_does_not_hide_that_training_ended(
@@ -369,7 +398,7 @@ def test_a_trial_on_other_data_than_the_runs_fails_with_the_reason_and_does_not_
     assert agent["checkpoint"] is None
     assert "fingerprint eeeeeeeeeeee on this node" in agent["error"]
     assert summary["best_agent"] is None
-    assert summary["results"] == ["result_no_control.json"]
+    assert summary["results"] == [f"result_{name}.json" for name in LADDER]
     assert "a2c failed" in captured.err
     assert "Go on with:" in captured.err
 
