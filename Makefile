@@ -40,9 +40,13 @@ lint: $(READY) ## check style, format and types
 	"$(VENV)/bin/ruff" format --check .
 	"$(VENV)/bin/mypy"
 
-verify: $(READY) ## compare with CityLearn over whole years (an hour); record the figures in docs/benchmarks.md
+verify: $(READY) ## compare with CityLearn over whole years, prove the optimum (three hours); see docs/benchmarks.md
 	"$(VENV)/bin/python" experiments/verify_parity.py
 	"$(VENV)/bin/python" experiments/baseline_bar.py --citylearn
+	"$(VENV)/bin/iquitos-rl" dataset build
+	"$(VENV)/bin/python" experiments/verify_optimum.py
+	"$(VENV)/bin/python" experiments/verify_ladder.py
+	"$(VENV)/bin/python" experiments/run_baselines.py --engine both
 
 bench: $(READY) ## measure simulation speed
 	"$(VENV)/bin/iquitos-rl" bench engine
