@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iquitos_rl.kpis import HOURLY_COLUMNS, daily_peaks_kw, key_performance_indicators, total_objectives
+from iquitos_rl.kpis import (
+    HOURLY_COLUMNS,
+    daily_peaks_kw,
+    energy_balance_error,
+    key_performance_indicators,
+    total_objectives,
+)
 from iquitos_rl.objectives import FlowIncrements, objective_increments, peak_rise_kw
 
 CARBON = 0.4521
@@ -189,3 +195,37 @@ def test_total_objectives_are_the_sum_of_the_steps_increments(data, start, count
             )
         )
     assert total_objectives(hours, 2.146) == pytest.approx(total, rel=1e-9, abs=1e-9)
+
+
+BALANCED = {
+    "grid_import_kwh": 30.0,
+    "grid_export_kwh": 4.0,
+    "load_kwh": 20.0,
+    "pv_generation_kwh": 9.0,
+    "ev_draw_kwh": 12.0,
+    "ev_discharge_kwh": 0.0,
+    "bess_charge_kwh": 8.0,
+    "bess_discharge_kwh": 5.0,
+    "bess_stored_change_kwh": 2.0,
+    "storage_losses_kwh": 1.0,
+}
+"""Net 30 - 4 = 20 + 12 + 8 - 5 - 9, and 8 - 5 = 2 + 1; 88 kWh flow in all."""
+
+
+def test_energy_that_balances_has_no_error():
+    assert energy_balance_error(BALANCED) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [("load_kwh", 0.88 / 88.88), ("storage_losses_kwh", 0.88 / 88), ("bess_stored_change_kwh", 0.88 / 88)],
+)
+def test_energy_that_is_missing_is_a_share_of_all_that_flows(key, error):
+    kpis = BALANCED | {key: BALANCED[key] + 0.88}
+    assert energy_balance_error(kpis) == pytest.approx(error)
+
+
+def test_losses_at_sockets_that_discharge_are_not_the_bess_s():
+    kpis = BALANCED | {"storage_losses_kwh": 1.5}
+    assert energy_balance_error(kpis) == pytest.approx(0.5 / 88)
+    assert energy_balance_error(kpis, vehicles_discharge=True) == 0.0

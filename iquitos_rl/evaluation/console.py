@@ -124,6 +124,8 @@ def _notes(rows: Sequence[Mapping[str, Any]], *, demonstration: bool) -> list[st
         )
     if rows[0]["split"] != "test":
         notes.append(f"A {rows[0]['split']} year: agents have seen it, or were chosen on it. Not a result.")
+    if any(row["kind"] == "agent" and row["seeds"] == 1 for row in rows):
+        notes.append("Agents of one seed have no interval: another seed gives another agent.")
     for row in rows:
         if row["seeds"] > 1:
             spread = "± is the 95 % interval" if row["intervals"] else "no interval of so few"

@@ -148,6 +148,14 @@ def test_seeds_of_an_agent_become_one_row_with_an_interval():
     assert "3 seeds" in text
 
 
+def test_a_single_seed_is_said_to_be_one():
+    said = "Agents of one seed have no interval"
+    single = compare([result("no_control"), agent("ppo")])
+    assert said in "\n".join(rendered(comparison_table(single)))
+    rules = compare([result("no_control"), result("best_rule")])
+    assert said not in "\n".join(rendered(comparison_table(rules)))
+
+
 def test_two_seeds_are_too_few_for_an_interval_and_the_table_says_so():
     rows = compare([result("no_control"), agent("ppo", seed=0), agent("ppo", seed=1)])
     assert rows[1]["intervals"] == {}
