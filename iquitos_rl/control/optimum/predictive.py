@@ -28,6 +28,13 @@ FloatArray = NDArray[np.float64]
 
 DISCOUNT_PER_HOUR = 1e-5
 """Only breaks ties, but those matter: without it a sunny forecast puts off charging, and clouds come."""
+EXPECTED_BATTERY = 1.1
+"""Expected vehicles are taken for so much larger, so that a kWh for them earns less service.
+
+They have the mean battery of their kind; a vehicle that is there with a larger one, which earns less per kWh,
+would wait for them, and leave short when they do not come. Batteries of a kind differ by a tenth. Chosen on
+two stretches of the validation year, where 1.1 and 1.3 are alike, and 1 is worse by 0.003 of the score.
+"""
 
 
 class PredictivePlanner:
@@ -87,6 +94,8 @@ class PredictivePlanner:
         carbon = expected.carbon_kg_per_kwh[ahead]
         load[0], price[0] = now.load_kwh[0], now.price_usd_per_kwh[0, 0]
         carbon[0] = now.carbon_intensity_kg_per_kwh[0]
+        later = expected.expected_sessions(hour_of_week, hours)
+        later.required_kwh[:] *= EXPECTED_BATTERY
         bess = site.bess
         if bess is not None:
             held_kwh = float(now.bess_soc[0]) * bess.capacity_kwh
@@ -100,12 +109,7 @@ class PredictivePlanner:
             day=(hour + np.arange(hours)) // HOURS_PER_DAY,
             day_peak_kw=float(now.day_peak_kw[0]),
             bess=bess,
-            sessions=Sessions.join(
-                [
-                    cut_at(self._present(situation.sockets), hours),
-                    expected.expected_sessions(hour_of_week, hours),
-                ]
-            ),
+            sessions=Sessions.join([cut_at(self._present(situation.sockets), hours), later]),
         )
 
     def _present(self, sockets: SocketState) -> Sessions:

@@ -155,3 +155,14 @@ def test_it_plans_without_sun_without_a_bess_and_without_a_feeder(dataset_of, ye
     bess_kw, sockets_kw = planner.plan(*present(years_of(name), START + 19))
     assert sockets_kw.sum() > 0
     assert (bess_kw == 0) or name != "no_bess"
+
+
+def test_a_kwh_for_a_vehicle_that_may_come_earns_less_than_for_one_that_is_there(planner, forecaster, years):
+    row = START + 18
+    situation, seen = present(years, row)
+    ahead = planner.window(situation, seen)
+    hour_of_week = int(situation.site.day_type[0]) * 24 + 18
+    plain = forecaster.expected_sessions(hour_of_week, ahead.hours)
+    fluid = ahead.sessions.socket < 0
+    np.testing.assert_allclose(ahead.sessions.required_kwh[fluid], 1.1 * plain.required_kwh)
+    np.testing.assert_array_equal(ahead.sessions.need_kwh[fluid], plain.need_kwh)
