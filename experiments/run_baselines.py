@@ -1,6 +1,6 @@
 """The ladder without training: no control, rules, MPC and the optimum on one year, as a table and a report.
 
-    .venv/bin/python experiments/run_baselines.py                     # test year, batch engine: four minutes
+    .venv/bin/python experiments/run_baselines.py                     # test year, batch engine: six minutes
     .venv/bin/python experiments/run_baselines.py --engine both       # CityLearn too: an hour
 
 Writes results, ``comparison.json`` and ``.csv`` and ``report.html`` to ``outputs/baselines``. With ``--engine

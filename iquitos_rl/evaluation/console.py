@@ -74,7 +74,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], *, demonstration: bool =
             _percent(row["solar_utilisation"], 1),
             _four_digits(row["co2_net_kg"] / 1000, "+"),
             f"{row['score']:.3f}{spread}",
-            "" if is_baseline else _percent(row["captured_share"]),
+            "" if is_baseline else _captured(row["captured_share"]),
             *([] if not trained else [_clock(row["training_seconds"])]),
         )
         if row["expected"]:
@@ -104,6 +104,10 @@ def _broken(name: str) -> str:
 
 def _clock(seconds: float | None) -> str:
     return "" if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _captured(share: float | None) -> str:
+    return _percent(share, 1 if share is not None and abs(share) < 10 else 0)
 
 
 def _four_digits(value: float, sign: str = "") -> str:
