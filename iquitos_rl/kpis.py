@@ -13,6 +13,7 @@ from iquitos_rl.objectives import FlowIncrements, objective_increments
 
 __all__ = [
     "DEFINITIONS",
+    "ENERGY_FLOWS",
     "HOURLY_COLUMNS",
     "daily_peaks_kw",
     "energy_balance_error",
@@ -23,7 +24,7 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 HOURS_PER_DAY = 24
-BALANCED = (
+ENERGY_FLOWS = (
     "grid_import_kwh",
     "grid_export_kwh",
     "load_kwh",
@@ -149,7 +150,7 @@ def energy_balance_error(kpis: Mapping[str, Any], *, vehicles_discharge: bool = 
     BESS consume less PV; in the BESS, what goes in less what comes out is stored or lost. Where vehicles may
     discharge, their sockets' losses are among the storage losses, and only the first is checked.
     """
-    moved = max(sum(kpis[name] for name in BALANCED), 1e-6)
+    moved = max(sum(kpis[name] for name in ENERGY_FLOWS), 1e-6)
     bess = kpis["bess_charge_kwh"] - kpis["bess_discharge_kwh"]
     vehicles = kpis["ev_draw_kwh"] - kpis["ev_discharge_kwh"]
     consumed = kpis["load_kwh"] + vehicles + bess - kpis["pv_generation_kwh"]

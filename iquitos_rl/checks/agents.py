@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from ray import tune
 from ray.train._internal.storage import StorageContext
 
-from iquitos_rl.algorithms import build_algorithm_config
 from iquitos_rl.checks.check import CheckFailed, CheckSkipped
 from iquitos_rl.config import RunConfig, WindowConfig
 from iquitos_rl.config.run import StopConfig
 from iquitos_rl.control import TrainedPolicy, load_controller
-from iquitos_rl.env import ENV_ID, make_vector_env
+from iquitos_rl.env import make_vector_env
 from iquitos_rl.site import Dataset
 from iquitos_rl.training.cluster import Connection, connect, trial_resources
 from iquitos_rl.training.trainable import SiteTrainable, TrialTask
+from iquitos_rl.training.tuner import check_algorithm
 
 __all__ = ["Agents", "smallest_run"]
 
@@ -146,19 +146,8 @@ class Agents:
 
     def _check_settings(self, name: str, connection: Connection) -> None:
         """Refuse what the run itself, at its full size, could not start with."""
-        run, resources = self._run, self._run.resources
-        try:
-            build_algorithm_config(
-                getattr(run.algorithms, name),
-                env=ENV_ID,
-                env_config={},
-                num_envs=resources.envs_per_runner,
-                num_env_runners=resources.env_runners,
-                env_steps=run.budget_env_steps(name),
-            )
-        except ValueError as error:
-            raise ValueError(f"algorithms.{name}: {error}") from None
-        trial_resources(resources, len(run.algorithms.names), connection)
+        check_algorithm(self._run, name)
+        trial_resources(self._run.resources, len(self._run.algorithms.names), connection)
 
     def _build(self, name: str) -> SiteTrainable:
         task = TrialTask(

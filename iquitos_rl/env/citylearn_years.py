@@ -89,14 +89,18 @@ class CityLearnYears:
         """The observation of the present hour."""
         self._sockets, self._state = self.site.socket_state(), self.site.site_state()
         if self._raw:
-            return self.site.raw_observation
-        return feature_vector(self._state, self._sockets, self.site.scales, self._layout, self._layout.bounds)
+            self._observation = self.site.raw_observation
+        else:
+            self._observation = feature_vector(
+                self._state, self._sockets, self.site.scales, self._layout, self._layout.bounds
+            )
+        return self._observation.copy()  # what callers do to theirs is not seen by `situation`
 
     def situation(self) -> Situation:
         """The present hour, as of the last `observe`, with a leading axis of one."""
         site = SiteState(**{name: np.asarray(value)[None] for name, value in vars(self._state).items()})
         sockets = SocketState(**{name: value[None] for name, value in vars(self._sockets).items()})
-        return Situation(site, sockets, lambda: self.observe()[None])
+        return Situation(site, sockets, lambda: self._observation[None])
 
     def idle(self) -> NDArray[np.bool_]:
         """Sockets without a vehicle that has room, as of the last `observe`."""

@@ -15,24 +15,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from iquitos_rl.env.situation import Plant
+from iquitos_rl.kpis import ENERGY_FLOWS
 
-__all__ = ["PROFILE_COLUMNS", "further_indicators", "vehicle_classes"]
+__all__ = ["further_indicators", "vehicle_classes"]
 
 FULL_TOLERANCE = 1e-4
 """A vehicle this close to its required SOC left charged: engines keep SOCs in single precision."""
 FEEDER_FULL_SHARE = 0.99
 """The feeder is full from this share of its limit on."""
 MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-PROFILE_COLUMNS = (
-    "grid_import_kwh",
-    "grid_export_kwh",
-    "load_kwh",
-    "pv_generation_kwh",
-    "ev_draw_kwh",
-    "bess_charge_kwh",
-    "bess_discharge_kwh",
-)
-"""What profiles are given of."""
 
 
 def vehicle_classes(departures: pd.DataFrame, classes: tuple[str, ...]) -> NDArray[Any]:
@@ -64,7 +55,8 @@ def further_indicators(
         - ``self_sufficiency``: share of what load and vehicles draw that is not imported;
         - ``feeder_utilisation``: what vehicles draw as a share of the feeder's limit over all hours;
           ``feeder_full_hours``: hours in which they draw 99 % of it or more;
-        - ``profiles``: ``monthly`` sums and ``hourly`` means by hour of day of `PROFILE_COLUMNS` (kWh).
+        - ``profiles``: ``monthly`` sums and ``hourly`` means by hour of day of
+          `iquitos_rl.kpis.ENERGY_FLOWS`.
     """
     draw = hours["ev_draw_kwh"].to_numpy(float) - hours["ev_discharge_kwh"].to_numpy(float)
     net = hours["grid_import_kwh"].to_numpy(float) - hours["grid_export_kwh"].to_numpy(float)
@@ -101,7 +93,7 @@ def _profiles(hours: pd.DataFrame) -> dict[str, dict[str, list[float | None]]]:
     """Sums of each month and means of each hour of day; None for those without an hour."""
     hour_of_year = hours["hour_of_year"].to_numpy(int)
     month = np.repeat(np.arange(12), MONTH_DAYS)[hour_of_year // 24 % 365]
-    flows = hours[list(PROFILE_COLUMNS)]
+    flows = hours[list(ENERGY_FLOWS)]
     monthly = flows.groupby(month).sum().reindex(range(12))
     hourly = flows.groupby(hour_of_year % 24).mean().reindex(range(24))
 

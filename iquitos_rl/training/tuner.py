@@ -43,7 +43,7 @@ from iquitos_rl.training.progress import ProgressTable
 from iquitos_rl.training.session import PausingScheduler, SessionCallback, session
 from iquitos_rl.training.trainable import SiteTrainable, TrialTask, training_env_config
 
-__all__ = ["EvaluationError", "TrainingOutcome", "restore", "train"]
+__all__ = ["EvaluationError", "TrainingOutcome", "check_algorithm", "restore", "train"]
 
 MAX_FAILURES = 2
 """How often a trial is started again from its last checkpoint before it counts as failed."""
@@ -177,19 +177,23 @@ def _check_settings(run: RunConfig) -> None:
         ladder_controllers(run.evaluation.controllers)
     except ControllerError as error:
         raise ValueError(f"evaluation.controllers: {error}") from None
-    resources = run.resources
     for name in run.algorithms.names:
-        try:
-            build_algorithm_config(
-                getattr(run.algorithms, name),
-                env=ENV_ID,
-                env_config={},
-                num_envs=resources.envs_per_runner,
-                num_env_runners=resources.env_runners,
-                env_steps=run.budget_env_steps(name),
-            )
-        except ValueError as error:
-            raise ValueError(f"algorithms.{name}: {error}") from None
+        check_algorithm(run, name)
+
+
+def check_algorithm(run: RunConfig, name: str) -> None:
+    """Refuse counts of environments and runners that an algorithm cannot use. Raises ValueError."""
+    try:
+        build_algorithm_config(
+            getattr(run.algorithms, name),
+            env=ENV_ID,
+            env_config={},
+            num_envs=run.resources.envs_per_runner,
+            num_env_runners=run.resources.env_runners,
+            env_steps=run.budget_env_steps(name),
+        )
+    except ValueError as error:
+        raise ValueError(f"algorithms.{name}: {error}") from None
 
 
 def _provide_dataset(run: RunConfig, console: Console) -> Dataset:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from iquitos_rl.env.situation import BessPlant
-from iquitos_rl.evaluation.indicators import PROFILE_COLUMNS, further_indicators, vehicle_classes
+from iquitos_rl.evaluation.indicators import further_indicators, vehicle_classes
+from iquitos_rl.kpis import ENERGY_FLOWS
 from tests.control.situations import plant
 
 BESS = BessPlant(capacity_kwh=10.0, nominal_kw=5.0, floor_soc=0.2, one_way_efficiency=0.95)
@@ -23,7 +24,7 @@ KPIS = {
 
 
 def hours_table(count: int = 4, **columns: list[float]) -> pd.DataFrame:
-    values: dict[str, Any] = dict.fromkeys((*PROFILE_COLUMNS, "ev_discharge_kwh"), [0.0] * count)
+    values: dict[str, Any] = dict.fromkeys((*ENERGY_FLOWS, "ev_discharge_kwh"), [0.0] * count)
     return pd.DataFrame({"hour_of_year": range(count), **values, **columns})
 
 
