@@ -28,6 +28,7 @@ from iquitos_rl.control import TrainedPolicy, load_controller
 from iquitos_rl.env import make_vector_env
 from iquitos_rl.site import Dataset
 from iquitos_rl.training.cluster import Connection, connect, trial_resources
+from iquitos_rl.training.outputs import FAILURE
 from iquitos_rl.training.trainable import SiteTrainable, TrialTask
 from iquitos_rl.training.tuner import check_algorithm
 
@@ -171,6 +172,10 @@ class Agents:
             raise CheckFailed(
                 f"{name.upper()}: the training step fails: {reason}", _settings_of(name)
             ) from error
+        if result[FAILURE]:
+            raise CheckFailed(
+                f"{name.upper()}: the training step fails: {result[FAILURE]}", _settings_of(name)
+            )
         return result
 
     def _observations(self) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from ray import tune
 
 from iquitos_rl.config import RunConfig
 from iquitos_rl.site import Dataset
-from iquitos_rl.training.outputs import AgentOutcome, read_manifest
+from iquitos_rl.training.outputs import FAILURE, AgentOutcome, read_manifest
 from iquitos_rl.training.trainable import CHECKPOINT_FILE
 
 __all__ = [
@@ -110,6 +110,8 @@ def outcome_of_trial(trial: tune.Result, run: RunConfig) -> AgentOutcome:
     checkpoint = trial.checkpoint.path if trial.checkpoint else None
     if trial.error is not None:
         error = str(trial.error).strip().splitlines()[-1]
+    elif metrics.get(FAILURE):
+        error = metrics[FAILURE]
     elif checkpoint is not None and not Path(checkpoint).is_dir():
         error, checkpoint = f"its checkpoint {checkpoint} is gone", None
     status = "failed" if error else ("finished" if steps >= budget else "stopped")

@@ -15,10 +15,20 @@ from iquitos_rl.files import write_json
 from iquitos_rl.site import Dataset
 from iquitos_rl.versions import versions
 
-__all__ = ["AgentOutcome", "Manifest", "best_agent", "read_manifest", "write_manifest", "write_summary"]
+__all__ = [
+    "FAILURE",
+    "AgentOutcome",
+    "Manifest",
+    "best_agent",
+    "read_manifest",
+    "write_manifest",
+    "write_summary",
+]
 
 MANIFEST_FILE = "manifest.json"
 SUMMARY_FILE = "summary.json"
+FAILURE = "failure"
+"""Key of a trial's results: why it cannot go on; empty while it can."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from iquitos_rl.tables import format_duration, plain_table
+from iquitos_rl.training.outputs import FAILURE
 
 __all__ = ["ProgressTable", "TrialProgress"]
 
@@ -31,6 +32,7 @@ class TrialProgress:
         env_steps: done so far, those before a restore included.
         validation_score: of the last validation; NaN before one.
         validation_satisfaction: likewise.
+        failed: whether it ended for a reason of its own; Tune counts it as terminated.
     """
 
     name: str
@@ -39,6 +41,7 @@ class TrialProgress:
     env_steps: int = 0
     validation_score: float = float("nan")
     validation_satisfaction: float = float("nan")
+    failed: bool = False
     _first: tuple[float, int] | None = None
 
     def update(self, result: dict[str, Any], now: float) -> None:
@@ -52,6 +55,7 @@ class TrialProgress:
             self._first = (begun, max(0, steps - own))
         self.env_steps = steps
         self._last = now
+        self.failed = bool(result.get(FAILURE))
         self.validation_score = float(result.get("validation_score", float("nan")))
         self.validation_satisfaction = float(result.get("validation_satisfaction", float("nan")))
 
@@ -75,7 +79,7 @@ class TrialProgress:
         scored = self.validation_score == self.validation_score  # not NaN
         return (
             self.name,
-            STATES.get(self.status, self.status.lower()),
+            "failed" if self.failed else STATES.get(self.status, self.status.lower()),
             f"{self.env_steps:,} / {self.budget:,}",
             f"{100 * min(1.0, self.env_steps / self.budget):.0f} %",
             f"{self.steps_per_second:.1f}" if self.steps_per_second else "-",

@@ -27,6 +27,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIMESTEPS_TOTAL
 
 from iquitos_rl.algorithms import build_algorithm_config
+from iquitos_rl.algorithms.errors import NonFiniteActionError, NonFiniteGradientError
 from iquitos_rl.algorithms.policy import Policy, inference_module, save_policy
 from iquitos_rl.config import RunConfig
 from iquitos_rl.control.loading import BEST_POLICY, LATEST_POLICY
@@ -35,6 +36,7 @@ from iquitos_rl.env import ENV_ID, BatchVectorEnv, register
 from iquitos_rl.evaluation import Evaluator
 from iquitos_rl.objectives import NoControlReference
 from iquitos_rl.site import Dataset, load_dataset
+from iquitos_rl.training.outputs import FAILURE
 
 __all__ = ["CHECKPOINT_FILE", "SiteTrainable", "TrialTask"]
 
@@ -113,6 +115,7 @@ class SiteTrainable(tune.Trainable):
         self._best: BestPolicy | None = None
         self._validation: dict[str, Any] = {}
         self._validation_seconds = 0.0
+        self._checkpoint_seconds = 0.0
         self._evaluator: Evaluator | None = None
         self.algorithm = self._build(task.cpus_per_env_runner)
         self._layout, self._spaces = self._describe_env()
@@ -146,10 +149,17 @@ class SiteTrainable(tune.Trainable):
         return config.algo_class(config=config, storage=self._storage)
 
     def step(self) -> dict[str, Any]:
-        """One training iteration, and a validation when one is due."""
+        """One training iteration, and a validation when one is due.
+
+        Numbers that are not finite end the trial with the reason. It is not started again, as after other
+        errors: from the last checkpoint on it would come to the same end.
+        """
         before = self.env_steps
         started = time.monotonic()
-        result = self.algorithm.train()
+        try:
+            result = self.algorithm.train()
+        except (NonFiniteGradientError, NonFiniteActionError) as error:
+            return self._report({}, {}, speed=0.0) | {FAILURE: str(error), DONE: True}
         runners = result.get(ENV_RUNNER_RESULTS, {})
         self.env_steps = int(result.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, before))
         seconds = time.monotonic() - started
@@ -159,19 +169,23 @@ class SiteTrainable(tune.Trainable):
         every = self.run_config.checkpoint.every_env_steps
         due = self.env_steps // every > self._steps_at_checkpoint // every
         learner = result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
+        speed = (self.env_steps - before) / max(seconds, 1e-9)
+        return self._report(runners, learner, speed) | {SHOULD_CHECKPOINT: due or done, DONE: done}
+
+    def _report(self, runners: Mapping[str, Any], learner: Mapping[str, Any], speed: float) -> dict[str, Any]:
         return {
             "env_steps": self.env_steps,
             TIMESTEPS_TOTAL: self.env_steps,
             "budget": self.budget,
-            "env_steps_per_second": (self.env_steps - before) / max(seconds, 1e-9),
+            "env_steps_per_second": speed,
             "episode_return_mean": _number(runners.get(EPISODE_RETURN_MEAN)),
             **{name: _first_number(learner, keys) for name, keys in LEARNER_METRICS.items()},
             # NaN until the first validation: Tune's CSV has the columns of the first result for good.
             "validation_score": self._validation.get("score", math.nan),
             "validation_satisfaction": self._validation.get("satisfaction", math.nan),
             "validation_seconds": self._validation_seconds,
-            SHOULD_CHECKPOINT: due or done,
-            DONE: done,
+            "checkpoint_seconds": self._checkpoint_seconds,
+            FAILURE: "",
         }
 
     @property
@@ -245,6 +259,7 @@ class SiteTrainable(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write RLlib's state, the present and the best policy, and what they are."""
+        started = time.monotonic()
         folder = Path(checkpoint_dir)
         self.algorithm.save_to_path(str((folder / ALGORITHM_FOLDER).absolute()))
         origin = self._origin()
@@ -262,11 +277,13 @@ class SiteTrainable(tune.Trainable):
             "best_validation": self._best.validation if self._best else None,
             "last_validation": self._validation,
             "validation_seconds": self._validation_seconds,
+            "checkpoint_seconds": self._checkpoint_seconds,
             "origin": origin,
         }
         text = json.dumps(description, indent=1) + "\n"
         (folder / CHECKPOINT_FILE).write_text(text, encoding="utf-8")
         self._steps_at_checkpoint = self.env_steps
+        self._checkpoint_seconds += time.monotonic() - started
 
     def _write_policy(self, folder: Path, state: Mapping[str, Any], origin: dict[str, Any]) -> None:
         save_policy(folder, state, self.settings, *self._spaces, origin)
@@ -279,6 +296,7 @@ class SiteTrainable(tune.Trainable):
         self.env_steps = self._steps_at_checkpoint = int(description["env_steps"])
         self._validation = description["last_validation"]
         self._validation_seconds = float(description["validation_seconds"])
+        self._checkpoint_seconds = float(description["checkpoint_seconds"])
         if description["best_validation"] is not None:
             tensors = torch.load(folder / BEST_POLICY / "policy.pt", weights_only=True)
             state = {name: tensor.numpy() for name, tensor in tensors.items()}

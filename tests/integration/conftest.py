@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ray import tune
+from ray.train._internal.storage import StorageContext
 
 from iquitos_rl.config import RunConfig, load_run
+from iquitos_rl.site import load_dataset
 from iquitos_rl.training import TrainingOutcome, train
+from iquitos_rl.training.trainable import SiteTrainable, TrialTask
 from tests.training.small_run import small_dataset, small_ray, write_run
 
-__all__ = ["Trained", "small_dataset", "small_ray", "trained"]
+__all__ = [
+    "ALGORITHMS",
+    "LADDER",
+    "Trained",
+    "checkpoints",
+    "small_dataset",
+    "small_ray",
+    "trainable",
+    "trained",
+]
+
+LADDER = ("no_control", "plug_and_charge", "laxity_first", "best_rule", "oracle")
+ALGORITHMS = ("a2c", "sac", "ppo")
 
 
 @dataclass(frozen=True)
@@ -32,3 +49,17 @@ def trained(small_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Traine
     folder = tmp_path_factory.mktemp("trained")
     run = load_run(write_run(folder))
     return Trained(folder, run, train(run, silent=True))
+
+
+def checkpoints(trial: Path) -> list[Path]:
+    return sorted(trial.glob("checkpoint_*"))
+
+
+def trainable(trained: Trained, algorithm: str, folder: Path) -> SiteTrainable:
+    """A trial of the run in this process, as Tune would make it in an actor."""
+    dataset = load_dataset(trained.run.dataset_path)
+    task = TrialTask(trained.run.model_dump_json(), str(dataset.path), dataset.fingerprint)
+    storage = StorageContext(str(folder), experiment_dir_name="here", trial_dir_name=algorithm)
+    bound: Any = tune.with_parameters(SiteTrainable, task=task)
+    trial: SiteTrainable = bound({"algorithm": algorithm}, storage=storage)
+    return trial
