@@ -116,6 +116,12 @@ def _(settings: PPOSettings, num_envs: int, num_env_runners: int, num_learners: 
 
 @_algorithm_config.register
 def _(settings: SACSettings, num_envs: int, num_env_runners: int, num_learners: int) -> AlgorithmConfig:
+    total_envs = num_envs * max(1, num_env_runners)
+    if settings.buffer_size < total_envs:
+        raise ValueError(
+            f"buffer_size = {settings.buffer_size}: must be at least {total_envs}, one transition for each "
+            f"environment (num_envs {num_envs} x env runners {max(1, num_env_runners)})"
+        )
     config = SACConfig().training(
         gamma=settings.gamma,
         lr=None,  # RLlib insists: SAC has one learning rate per part
@@ -130,7 +136,9 @@ def _(settings: SACSettings, num_envs: int, num_env_runners: int, num_learners: 
         replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": settings.buffer_size},
         # RLlib starts at this very step, Stable-Baselines3 after it
         num_steps_sampled_before_learning_starts=settings.warmup_steps + 1,
-        training_intensity=_training_intensity(settings, num_envs, num_env_runners),
+        # RLlib's word for samples trained on per sample gathered
+        training_intensity=settings.updates_per_env_step * settings.batch_size,
+        critic_loss=settings.critic_loss,
     )
     # An RLlib iteration is otherwise "one second at least", which makes results depend on the machine.
     config.reporting(
@@ -179,26 +187,6 @@ def _actor_critic_model(settings: A2CSettings | PPOSettings) -> DefaultModelConf
 
 def _schedule(coefficient: EntropyCoefficient, env_steps: int) -> list[list[float]]:
     return [[0, coefficient.start], [env_steps, coefficient.end]]
-
-
-def _training_intensity(settings: SACSettings, num_envs: int, num_env_runners: int) -> float:
-    """Return RLlib's "samples trained per sample gathered" that gives `updates_per_env_step`.
-
-    RLlib alternates rounds of one step in every environment with w updates, and takes w from the intensity as
-    if the algorithm's own process always sampled besides the remote runners. It does not, hence the
-    correction by the number of runners.
-    """
-    runners = max(1, num_env_runners)
-    updates = settings.updates_per_env_step * num_envs * runners
-    per_round = updates if updates >= 1 else 1 / updates
-    if abs(per_round - round(per_round)) > 1e-6:
-        raise ValueError(
-            f"updates_per_env_step = {settings.updates_per_env_step}: with {num_envs * runners} environments "
-            f"this is {updates:g} updates per step of all of them; that, or one divided by it, must be a "
-            "whole number, for example updates_per_env_step = "
-            f"{max(1, round(updates)) / (num_envs * runners):g}"
-        )
-    return settings.updates_per_env_step * settings.batch_size * runners / (num_env_runners + 1)
 
 
 def _share(key: str, total: int, num_learners: int) -> int:

@@ -112,6 +112,10 @@ class SACSettings(_Settings):
     tau: Annotated[float, Field(gt=0, le=1)] = Field(
         description="Share of the online critics mixed into the target critics at each update; 0-1."
     )
+    critic_loss: Literal["mse", "huber"] = Field(
+        description="Half the squared error of the critics, or Huber's loss: the same up to an error of 1, "
+        "linear beyond."
+    )
     target_entropy: Literal["auto"] | float = Field(
         description="Policy entropy that the temperature steers to, nats; auto = minus the action dimension."
     )

@@ -51,7 +51,7 @@ STABLE_BASELINES3: dict[str, dict[str, Any]] = {
         "rmsprop_epsilon": 1e-5,
         "activation": "tanh",
     },
-    "sac": {"gamma": 0.99, "tau": 0.005, "initial_alpha": 1.0, "activation": "relu"},
+    "sac": {"gamma": 0.99, "tau": 0.005, "critic_loss": "mse", "initial_alpha": 1.0, "activation": "relu"},
     "ppo": {
         "minibatch_size": 64,
         "epochs": 10,
@@ -102,6 +102,7 @@ def test_every_number_has_a_source(algorithm: str, settings_dict: Callable[[str]
         ("a2c", {"entropy_coefficient": {"start": 0.01, "end": -0.001}}, "end"),
         ("ppo", {"target_kl": 0.0}, "target_kl"),
         ("sac", {"tau": 0.0}, "tau"),
+        ("sac", {"critic_loss": "mae"}, "critic_loss"),
         ("sac", {"target_entropy": "automatic"}, "target_entropy"),
         ("sac", {"buffer_size": 100}, "buffer_size"),
         ("sac", {"activation": "sigmoid"}, "activation"),
@@ -147,6 +148,7 @@ def test_settings_reach_rllib(algorithm: str, algo_class: type, load_settings: C
         assert {config.actor_lr, config.critic_lr, config.alpha_lr} == {5e-5}
         assert config.replay_buffer_config == {"type": "EpisodeReplayBuffer", "capacity": 200_000}
         assert (config.train_batch_size_per_learner, config.n_step, config.tau) == (256, 1, 0.005)
+        assert (config.critic_loss, config.num_steps_sampled_before_learning_starts) == ("mse", 1_001)
     else:
         assert config.lr == 1e-4
         assert config.entropy_coeff == [[0, 0.01], [500_000, 0.001]]
@@ -175,26 +177,22 @@ def test_the_rollout_is_a_total_over_runners_and_learners(
     assert config.minibatch_size * 2 == settings.minibatch_size
 
 
+@pytest.mark.parametrize("learners", [0, 2])
 @pytest.mark.parametrize("runners", [0, 1, 3])
-@pytest.mark.parametrize(("num_envs", "ratio"), [(1, 1.0), (4, 1.0), (4, 0.25), (2, 3.0), (1, 0.5)])
-def test_sac_takes_the_stated_updates_per_environment_step(
-    runners: int, num_envs: int, ratio: float, load_settings: Callable[..., Any]
+@pytest.mark.parametrize("ratio", [1.0, 0.3, 2.5])
+def test_sac_trains_on_the_stated_samples_per_sample(
+    ratio: float, runners: int, learners: int, load_settings: Callable[..., Any]
 ) -> None:
-    from ray.rllib.algorithms.dqn.dqn import calculate_rr_weights
-
-    total = num_envs * max(1, runners)
-    settings = load_settings("sac", updates_per_env_step=ratio)
-    if ratio * total != round(ratio * total) and (1 / (ratio * total)) % 1:
-        with pytest.raises(ValueError, match="updates_per_env_step"):
-            build_algorithm_config(
-                settings, env="any", env_config={}, num_envs=num_envs, num_env_runners=runners
-            )
-        return
-    config = build_algorithm_config(
-        settings, env="any", env_config={}, num_envs=num_envs, num_env_runners=runners
+    config: Any = build_algorithm_config(
+        load_settings("sac", updates_per_env_step=ratio),
+        env="any",
+        env_config={},
+        num_envs=4,
+        num_env_runners=runners,
+        num_learners=learners,
     )
-    sample_rounds, updates = calculate_rr_weights(config)
-    assert updates / (sample_rounds * total) == ratio
+    assert config.total_train_batch_size == 256
+    assert config.training_intensity / config.total_train_batch_size == ratio
 
 
 @pytest.mark.parametrize(
@@ -209,6 +207,8 @@ def test_sac_takes_the_stated_updates_per_environment_step(
             r"minibatch_size = 146: .* num_learners, 4; nearest allowed: 144 or 148",
         ),
         ("sac", {"num_learners": 3}, r"batch_size = 256: .* nearest allowed: 255 or 258"),
+        ("sac", {"num_envs": 200_001}, r"buffer_size = 200000: must be at least 200001, one transition"),
+        ("sac", {"num_envs": 50_001, "num_env_runners": 4}, r"at least 200004, .* 50001 x env runners 4"),
         ("ppo", {"num_envs": 0}, r"num_envs = 0: must be at least 1"),
         ("ppo", {"env_steps": 0}, r"env_steps = 0: must be at least 1"),
     ],
