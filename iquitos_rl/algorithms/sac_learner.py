@@ -113,7 +113,8 @@ class SACLearner(SACTorchLearner):
 
     def _uncompiled_update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
         for rows in batch.values():
-            rows[NOISE], rows[NEXT_NOISE] = self.next_noise(*rows[Columns.ACTIONS].shape, self._rank)
+            samples, actions = rows[Columns.ACTIONS].shape
+            rows[NOISE], rows[NEXT_NOISE] = self.next_noise(samples, actions, self._rank)
         self._updates += 1
         fwd_out = self.module.forward_train(batch)
         losses = self.compute_losses(fwd_out=fwd_out, batch=batch)

@@ -170,7 +170,7 @@ def test_network_outputs_are_rllibs(
 
 def _sb3_model(env: Any, ours: Any) -> tuple[Any, list[tuple[str, Any, Any]]]:
     """Stable-Baselines3's SAC with our weights, and the pairs of corresponding parameters, ours first."""
-    model = stable_baselines3.SAC(
+    model: Any = stable_baselines3.SAC(
         "MlpPolicy",
         env,
         learning_rate=1e-3,
@@ -346,7 +346,7 @@ def test_two_learners_average_their_gradients(
     samples = _samples()
     settings = load_settings("sac", **SMALL)
     config = build_algorithm_config(settings, env=ray_session, env_config={}, num_learners=2, seed=5)
-    group = config.build_learner_group(env=point_env)
+    group: Any = config.build_learner_group(env=point_env)
     try:
         group.foreach_learner(func=_set_log_alpha)
         parts = []
