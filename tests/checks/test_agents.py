@@ -58,7 +58,7 @@ def test_an_algorithm_trains_a_step_and_comes_back_from_its_checkpoint(
     ("rate", "reason"),
     [
         ("1e-60", "no weight was changed"),
-        ("1e20", "after the training step"),
+        ("1e20", "the training step"),
         ("1e38", "the training step fails"),
     ],
 )
