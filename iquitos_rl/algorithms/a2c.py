@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ray.rllib.algorithms import ppo as rllib_ppo
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from torch import Tensor
 
-from iquitos_rl.algorithms.on_policy import OnPolicyConfig, OnPolicyLearner
+from iquitos_rl.algorithms.on_policy import OnPolicyAlgorithm, OnPolicyConfig, OnPolicyLearner
 
 __all__ = ["A2C", "A2CConfig", "A2CLearner"]
 
 
-class A2C(rllib_ppo.PPO):
+class A2C(OnPolicyAlgorithm):
     """Advantage actor-critic (A2C), the synchronous form of A3C.
 
     Paper: Mnih et al. 2016, "Asynchronous Methods for Deep Reinforcement Learning", arXiv:1602.01783. The

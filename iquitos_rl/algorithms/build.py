@@ -79,7 +79,11 @@ def build_algorithm_config(
         num_cpus_per_env_runner=num_cpus_per_env_runner,  # type: ignore[arg-type] # fractions work
         num_envs_per_env_runner=num_envs,
         gym_env_vectorize_mode=vectorize_mode,
+        # A rollout on CityLearn takes longer than RLlib's minute; after this a runner counts as hung.
+        sample_timeout_s=600,
     )
+    # How long training waits for a runner that died: Ray starts it again within seconds, if there is room.
+    config.fault_tolerance(env_runner_health_probe_timeout_s=60)
     config.learners(num_learners=num_learners, num_gpus_per_learner=num_gpus_per_learner)
     config.debugging(seed=seed)
     return config

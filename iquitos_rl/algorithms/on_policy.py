@@ -14,38 +14,43 @@ checkpoints; replaced here is what it does differently from Stable-Baselines3, w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from ray.rllib.algorithms import ppo as rllib_ppo
 from ray.rllib.algorithms.algorithm_config import NotProvided
-from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
 from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
-from ray.rllib.connectors.connector_v2 import ConnectorV2
-from ray.rllib.connectors.learner import GeneralAdvantageEstimation
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
-from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
-from ray.rllib.utils.postprocessing.value_predictions import compute_value_targets
-from ray.rllib.utils.torch_utils import clip_gradients, compute_global_norm
+from ray.rllib.utils.metrics import (
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    TIMERS,
+)
 from torch import Tensor, nn
 
-__all__ = [
-    "ActorCriticModule",
-    "AdvantageEstimation",
-    "OnPolicyConfig",
-    "OnPolicyLearner",
-    "ShuffledMinibatches",
-]
+from iquitos_rl.algorithms.advantages import generalised_advantages
+from iquitos_rl.algorithms.batched_env_runner import BatchedEnvRunner, check_env_runner_config
+from iquitos_rl.algorithms.errors import NonFiniteGradientError
+from iquitos_rl.algorithms.fragment import Fragment
+from iquitos_rl.algorithms.minibatches import ShuffledMinibatches
+from iquitos_rl.algorithms.sampling import FragmentSampling
+
+__all__ = ["ActorCriticModule", "OnPolicyAlgorithm", "OnPolicyConfig", "OnPolicyLearner"]
+
+APPROX_KL = "approx_kl"
 
 
-class OnPolicyConfig(RLlibPPOConfig):
+class OnPolicyConfig(rllib_ppo.PPOConfig):
     """RLlib's PPO configuration without what neither algorithm wants, plus `normalize_advantage`.
 
     Off: the adaptive KL penalty, and the clipping of the squared value error at 10 (`vf_clip_param`), which
@@ -55,6 +60,7 @@ class OnPolicyConfig(RLlibPPOConfig):
     # RLlib declares them as None
     minibatch_size: Any
     grad_clip: Any
+    env_runner_cls: Any
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class)
@@ -62,6 +68,9 @@ class OnPolicyConfig(RLlibPPOConfig):
         self.kl_coeff = 0.0
         self.vf_clip_param = float("inf")
         self.normalize_advantage = False
+        self.env_runner_cls = BatchedEnvRunner
+        # The learner looks at the gradients' norm instead, and never gets as far as applying one that is not.
+        self.torch_skip_nan_gradients = True
 
     def training(self, *, normalize_advantage: Any = NotProvided, **kwargs: Any) -> OnPolicyConfig:
         """Set training options: `normalize_advantage` (bool, per minibatch), and all of RLlib's PPO."""
@@ -69,6 +78,11 @@ class OnPolicyConfig(RLlibPPOConfig):
         if normalize_advantage is not NotProvided:
             self.normalize_advantage = normalize_advantage
         return self
+
+    def validate(self) -> None:
+        """Check the options; raises ValueError."""
+        super().validate()
+        check_env_runner_config(self)
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """Return the network both algorithms use."""
@@ -95,111 +109,32 @@ def _initialise_orthogonally(layer: nn.Module, gain: float) -> None:
         nn.init.zeros_(layer.bias)
 
 
-class AdvantageEstimation(ConnectorV2):
-    """Last piece of the learner's pipeline: advantages and value targets, not standardised.
+class OnPolicyAlgorithm(FragmentSampling, rllib_ppo.PPO):
+    """RLlib's PPO, its training step on fragments: sample, learn, send the new weights to the runners."""
 
-    Generalised advantage estimation (Schulman et al. 2015, arXiv:1506.02438). RLlib lengthens each episode
-    piece by one artificial row that holds the observation after its last step. A piece that was truncated, or
-    merely cut by the end of the rollout, is bootstrapped with the value of that row; a terminated one with 0.
-    Afterwards the artificial rows are dropped, so that a batch has exactly one row per environment step, and
-    only the columns that the loss reads are kept.
-
-    Args:
-        input_observation_space: Set by RLlib.
-        input_action_space: Set by RLlib.
-        gamma: Discount per step, 0-1.
-        lambda_: 0 (one-step differences) to 1 (discounted returns), see Schulman et al.
-    """
-
-    def __init__(
-        self,
-        input_observation_space: Any = None,
-        input_action_space: Any = None,
-        *,
-        gamma: float,
-        lambda_: float,
-    ):
-        super().__init__(input_observation_space, input_action_space)
-        self.gamma = gamma
-        self.lambda_ = lambda_
-
-    def __call__(self, *, rl_module: Any, batch: dict[str, Any], metrics: Any = None, **kwargs: Any) -> Any:
-        """Replace each module's columns by obs, actions, action_logp, advantages and value_targets."""
-        for module_id, columns in batch.items():
-            with torch.no_grad():
-                values = rl_module[module_id].unwrapped().compute_values(columns).cpu().numpy()
-            targets = compute_value_targets(
-                values,
-                columns[Columns.REWARDS].cpu().numpy(),
-                columns[Columns.TERMINATEDS].cpu().numpy(),
-                columns[Columns.TRUNCATEDS].cpu().numpy(),
-                gamma=self.gamma,
-                lambda_=self.lambda_,
+    def training_step(self) -> None:
+        """One rollout and one update. Raises what the runners and the learner raise."""
+        fragments = self.sample_fragments(self.config.total_train_batch_size)
+        # RLlib counts minibatches with it, also if it is None.
+        size = self.config.minibatch_size
+        minibatches = {} if size is None else {"minibatch_size": size}
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            results = self.learner_group.update(
+                episodes=fragments,
+                timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self.env_steps_sampled()},
+                num_epochs=self.config.num_epochs,
+                **minibatches,
             )
-            real = columns[Columns.LOSS_MASK]
-            batch[module_id] = {
-                column: columns[column][real]
-                for column in (Columns.OBS, Columns.ACTIONS, Columns.ACTION_LOGP)
-            }
-            device = real.device
-            batch[module_id][Postprocessing.ADVANTAGES] = torch.from_numpy(targets - values).to(device)[real]
-            batch[module_id][Postprocessing.VALUE_TARGETS] = torch.from_numpy(targets).to(device)[real]
-            if metrics is not None:
-                rows = real.cpu().numpy()
-                # of the critic as it was during the rollout, before this update
-                unexplained = np.var(targets[rows] - values[rows]) / max(np.var(targets[rows]), 1e-8)
-                metrics.log_value((module_id, "vf_explained_var"), 1.0 - float(unexplained), window=1)
-        return batch
-
-
-class ShuffledMinibatches:
-    """Every sample exactly once per epoch, in an order drawn anew for each epoch.
-
-    2,048 samples in minibatches of 146 are 14 full ones and a last one of 4.
-
-    Args:
-        batch: One module's samples, all columns tensors of the same first dimension.
-        minibatch_size: Samples per minibatch, >= 1.
-        epochs: Passes over the batch, >= 1.
-        rng: Draws the orders.
-        minibatches_per_epoch: Where each epoch ends at the latest; None = with the last sample. Several
-            learners must agree on it, for each waits for the others at every minibatch.
-    """
-
-    def __init__(
-        self,
-        batch: MultiAgentBatch,
-        *,
-        minibatch_size: int,
-        epochs: int,
-        rng: np.random.Generator,
-        minibatches_per_epoch: int | None = None,
-    ):
-        ((self._module_id, self._samples),) = batch.policy_batches.items()
-        self._minibatch_size = minibatch_size
-        self._epochs = epochs
-        self._rng = rng
-        count = -(-len(self._samples) // minibatch_size)
-        self.minibatches_per_epoch = count if minibatches_per_epoch is None else minibatches_per_epoch
-        self._stopped = False
-
-    def stop(self) -> None:
-        """Yield no further minibatch, in this epoch or a later one."""
-        self._stopped = True
-
-    def __iter__(self) -> Iterator[MultiAgentBatch]:
-        columns = dict(self._samples)
-        for _ in range(self._epochs):
-            order = torch.from_numpy(self._rng.permutation(len(self._samples)))
-            for rows in order.split(self._minibatch_size)[: self.minibatches_per_epoch]:
-                if self._stopped:
-                    return
-                minibatch = {name: column[rows.to(column.device)] for name, column in columns.items()}
-                yield MultiAgentBatch({self._module_id: SampleBatch(minibatch)}, env_steps=len(rows))
+            self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        self.sync_weights(results)
 
 
 class OnPolicyLearner(PPOTorchLearner):
     """The update of A2C and PPO; each of them adds its policy loss and its optimiser.
+
+    RLlib's loop over minibatches calls the methods here. What it would do besides, for each of them and each
+    parameter, is left out: it looks at every gradient twice for finite numbers (here: once at their norm) and
+    notes the same numbers of steps again and again (here: once for an update).
 
     Results per module and update, means over its minibatches unless said otherwise: `policy_loss`, `vf_loss`,
     `entropy` (nats), `total_loss`, `approx_kl` (nats), `grad_norm` (before clipping), `vf_explained_var`
@@ -208,19 +143,14 @@ class OnPolicyLearner(PPOTorchLearner):
 
     config: Any
     _module: Any
-    _learner_connector: Any
     _minibatches: ShuffledMinibatches
 
     def build(self) -> None:
-        """Build RLlib's PPO learner, with our advantage estimation in place of its own."""
+        """Build RLlib's PPO learner."""
         super().build()
-        self._statistics: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
-        self._approx_kl = torch.tensor(0.0)
+        self._statistics: dict[str, list[Tensor]] = defaultdict(list)
         self._minibatch_updates = 0
-        self._learner_connector.remove(GeneralAdvantageEstimation)
-        self._learner_connector.append(
-            AdvantageEstimation(gamma=self.config.gamma, lambda_=self.config.lambda_)
-        )
+        self._env_steps = 0
 
     def policy_loss(self, advantages: Tensor, log_prob: Tensor, ratio: Tensor) -> Tensor:
         """Return the scalar to minimise.
@@ -239,11 +169,47 @@ class OnPolicyLearner(PPOTorchLearner):
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Set the entropy coefficient from the environment steps sampled so far, and clear the statistics."""
         super().before_gradient_based_update(timesteps=timesteps)
-        env_steps = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
+        self._env_steps = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
         for module_id in self.module.keys():  # noqa: SIM118 (a MultiRLModule is no mapping)
-            self.entropy_coeff_schedulers_per_module[module_id].update(timestep=env_steps)
+            self.entropy_coeff_schedulers_per_module[module_id].update(timestep=self._env_steps)
         self._statistics.clear()
         self._minibatch_updates = 0
+
+    def _make_batch_if_necessary(self, training_data: Any) -> MultiAgentBatch:
+        """Fragments as one batch of samples with advantages and value targets; batches as RLlib does."""
+        if training_data.episodes is None:
+            batch: MultiAgentBatch = super()._make_batch_if_necessary(training_data)
+            return batch
+        parts = [self._columns(fragment) for fragment in training_data.episodes]
+        columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        # of the critic as it was during the rollout, before this update
+        targets = columns[Postprocessing.VALUE_TARGETS]
+        unexplained = columns[Postprocessing.ADVANTAGES].var(correction=0)
+        explained = 1.0 - unexplained / targets.var(correction=0).clamp(min=1e-8)
+        self.metrics.log_value((DEFAULT_MODULE_ID, "vf_explained_var"), explained, window=1)
+        return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, env_steps=len(targets))
+
+    def _columns(self, fragment: Fragment) -> dict[str, Tensor]:
+        """The real steps of a fragment, shape (steps, ...), on the learner's device."""
+        module: Any = self._module[DEFAULT_MODULE_ID].unwrapped()
+        observations = _tensor(fragment.observations).to(self._device)
+        rows, environments, size = observations.shape
+        with torch.no_grad():
+            values = module.compute_values({Columns.OBS: observations.reshape(-1, size)})
+        values = values.reshape(rows, environments).cpu().numpy()
+        advantages = generalised_advantages(fragment, values, self.config.gamma, self.config.lambda_)
+        numbers = {
+            Columns.ACTIONS: fragment.actions,
+            Columns.ACTION_LOGP: fragment.log_probs,
+            Postprocessing.ADVANTAGES: advantages,
+            Postprocessing.VALUE_TARGETS: advantages + values[:-1],
+        }
+        columns = {Columns.OBS: observations[:-1]}
+        columns |= {name: _tensor(array).to(self._device) for name, array in numbers.items()}
+        if fragment.real.all():
+            return {name: column.flatten(0, 1) for name, column in columns.items()}
+        real = _tensor(fragment.real).to(self._device)
+        return {name: column[real] for name, column in columns.items()}
 
     def _create_iterator_if_necessary(
         self,
@@ -253,7 +219,8 @@ class OnPolicyLearner(PPOTorchLearner):
         minibatch_size: int | None = None,
         **kwargs: Any,
     ) -> ShuffledMinibatches:
-        batch = self._make_batch_if_necessary(training_data=training_data)
+        batch = self._make_batch_if_necessary(training_data)
+        super()._log_steps_trained_metrics(batch)
         size = minibatch_size or batch.count
         # The orders follow from the seed and the number of the update, so a restored run draws the same ones.
         seed = self.config.seed
@@ -266,6 +233,9 @@ class OnPolicyLearner(PPOTorchLearner):
             minibatches_per_epoch=self._agreed_minibatches(batch.count, size),
         )
         return self._minibatches
+
+    def _log_steps_trained_metrics(self, batch: MultiAgentBatch) -> None:
+        """Nothing for each minibatch: the steps of the rollout are logged once for an update."""
 
     def _agreed_minibatches(self, samples: int, minibatch_size: int) -> int:
         count = torch.tensor(-(-samples // minibatch_size), device=self._device)
@@ -305,36 +275,50 @@ class OnPolicyLearner(PPOTorchLearner):
         entropy_coefficient = self.entropy_coeff_schedulers_per_module[module_id].get_current_value()
         loss: Tensor = policy_loss + config.vf_loss_coeff * value_loss - entropy_coefficient * entropy
 
-        # unbiased and never negative, see http://joschu.net/blog/kl-approx.html
-        self._approx_kl = ((ratio - 1) - log_ratio).detach().mean()
         for name, value in (
             (POLICY_LOSS_KEY, policy_loss),
             (VF_LOSS_KEY, value_loss),
             (ENTROPY_KEY, entropy),
             (self.TOTAL_LOSS_KEY, loss),
-            ("approx_kl", self._approx_kl),
+            # unbiased and never negative, see http://joschu.net/blog/kl-approx.html
+            (APPROX_KL, ((ratio - 1) - log_ratio).mean()),
         ):
-            self._statistics[module_id, name].append(value.detach())
+            self._statistics[name].append(value.detach())
         return loss
 
     def postprocess_gradients_for_module(
         self, *, module_id: str, config: Any = None, module_gradients_dict: dict[Any, Any]
     ) -> dict[Any, Any]:
-        """Scale all gradients together to a global L2 norm of at most `grad_clip`."""
-        norm: Any
-        if config.grad_clip is None:
-            norm = compute_global_norm(list(module_gradients_dict.values()))
-        else:
-            norm = clip_gradients(
-                module_gradients_dict, grad_clip=config.grad_clip, grad_clip_by="global_norm"
+        """Scale all gradients together to a global L2 norm of at most `grad_clip`.
+
+        Raises:
+            NonFiniteGradientError: one of them is NaN or infinite; none was applied.
+        """
+        gradients = [gradient for gradient in module_gradients_dict.values() if gradient is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            raise NonFiniteGradientError(
+                type(self).__name__.removesuffix("Learner"),
+                self._weights_seq_no,
+                self._env_steps,
+                {name: float(values[-1]) for name, values in self._statistics.items() if values},
             )
-        self._statistics[module_id, "grad_norm"].append(norm)
+        if config.grad_clip is not None:
+            parameters: Any = self.get_parameters(self._module[module_id])
+            nn.utils.clip_grads_with_norm_(parameters, config.grad_clip, norm)
+        self._statistics["grad_norm"].append(norm)
         return module_gradients_dict
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Report the means over the minibatches of this update."""
         super().after_gradient_based_update(timesteps=timesteps)
-        for key, values in self._statistics.items():
-            self.metrics.log_value(key, torch.stack(values).mean(), window=1)
-        for module_id in self.module.keys():  # noqa: SIM118
-            self.metrics.log_value((module_id, "num_minibatch_updates"), self._minibatch_updates, window=1)
+        for name, values in self._statistics.items():
+            self.metrics.log_value((DEFAULT_MODULE_ID, name), torch.stack(values).mean(), window=1)
+        self.metrics.log_value(
+            (DEFAULT_MODULE_ID, "num_minibatch_updates"), self._minibatch_updates, window=1
+        )
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """The array as a tensor; a copy of one that Ray's object store shares read-only."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ray.rllib.algorithms import ppo as rllib_ppo
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from torch import Tensor
 
-from iquitos_rl.algorithms.on_policy import OnPolicyConfig, OnPolicyLearner
+from iquitos_rl.algorithms.on_policy import APPROX_KL, OnPolicyAlgorithm, OnPolicyConfig, OnPolicyLearner
 
 __all__ = ["PPO", "PPOConfig", "PPOLearner"]
 
@@ -17,7 +16,7 @@ KL_TOLERANCE = 1.5
 """Stable-Baselines3 stops where the approximate KL exceeds this many times `target_kl`."""
 
 
-class PPO(rllib_ppo.PPO):
+class PPO(OnPolicyAlgorithm):
     """Proximal policy optimisation with the clipped objective.
 
     Paper: Schulman et al. 2017, "Proximal Policy Optimization Algorithms", arXiv:1707.06347. Sampling, weight
@@ -99,7 +98,7 @@ class PPOLearner(OnPolicyLearner):
         """Tell whether the approximate KL divergence exceeds 1.5 x `target_kl` (the mean of all learners)."""
         if self.config.target_kl is None:
             return False
-        approx_kl = self._approx_kl.clone()
+        approx_kl = self._statistics[APPROX_KL][-1].clone()
         if self.config.num_learners > 1:  # all stop, or none: each waits for the others at the next minibatch
             torch.distributed.all_reduce(approx_kl)
             approx_kl /= self.config.num_learners
@@ -109,7 +108,7 @@ class PPOLearner(OnPolicyLearner):
         """Register Adam for all parameters of the module."""
         config = config or self.config
         params = self.get_parameters(self._module[module_id])
-        optimizer = torch.optim.Adam(params, eps=config.adam_epsilon)
+        optimizer = torch.optim.Adam(params, eps=config.adam_epsilon, fused=True)
         self.register_optimizer(
             module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=config.lr
         )

@@ -9,11 +9,9 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from ray import tune
@@ -279,10 +277,6 @@ class SiteTrainable(tune.Trainable):
         description = json.loads((folder / CHECKPOINT_FILE).read_text(encoding="utf-8"))
         self.algorithm.restore_from_path(str((folder / ALGORITHM_FOLDER).absolute()))
         self.env_steps = self._steps_at_checkpoint = int(description["env_steps"])
-        runners = self.algorithm.env_runner_group
-        assert runners is not None
-        reseed: Any = partial(_reseed, env_steps=self.env_steps)
-        runners.foreach_env_runner(reseed)
         self._validation = description["last_validation"]
         self._validation_seconds = float(description["validation_seconds"])
         if description["best_validation"] is not None:
@@ -313,17 +307,6 @@ def _separate_streams(*, env_runner: SingleAgentEnvRunner, env: Any, **_: Any) -
     """
     if isinstance(env, BatchVectorEnv):
         env.seed_stream = env_runner.worker_index
-
-
-def _reseed(runner: SingleAgentEnvRunner, env_steps: int) -> None:
-    """Let a restored sampler go on with other windows and other noise than the ones it began with.
-
-    RLlib keeps neither the environments' nor torch's random state: every restore would train on the first
-    windows again.
-    """
-    if runner._seed is not None:
-        runner._seed = int(np.random.SeedSequence([runner._seed, env_steps]).generate_state(1)[0]) // 2
-        torch.manual_seed(runner._seed)
 
 
 def training_env_config(run: RunConfig, dataset: Dataset) -> dict[str, Any]:

@@ -61,7 +61,8 @@ class BatchEngine:
 
     Attributes:
         hour: what happened in the hour just simulated; None before.
-        year, row: of each environment: number of its year, and its present hour of it.
+        year, row, start_row: of each environment: number of its year, its present hour of it, and the hour
+            that its episode began in.
         occupied: sockets with a vehicle in the present hour, shape (environments, sockets), like those that
             follow; overwritten by the next step.
         ready: sockets with a vehicle that has room.
@@ -109,7 +110,7 @@ class BatchEngine:
         self.bess = BatteryBank([site.bess], (environments,), exact=True) if site.bess else None
         if self.bess is not None:
             self.bess.put(np.arange(environments), np.zeros(environments, np.intp))
-        self.year, self.row, self._table_row, self._start_row, self._last_row = (
+        self.year, self.row, self._table_row, self.start_row, self._last_row = (
             np.zeros(environments, np.intp) for _ in range(5)
         )
         self._rows_of_year = years.rows
@@ -207,7 +208,7 @@ class BatchEngine:
             raise ValueError(f"row {row}: the data has {self._rows_of_year[year]} rows")
         self.year[environments] = year
         self.row[environments] = row
-        self._start_row[environments] = row
+        self.start_row[environments] = row
         self._unserved_kg_per_kwh[environments] = self._unserved_kg_per_kwh_of_year[year]
         self._last_row[environments] = self._rows_of_year[year] - 1
         self._table_row[environments] = self.years.first_row[year] + row
@@ -251,7 +252,7 @@ class BatchEngine:
             return self._raw.write(
                 self._table_row,
                 self.year,
-                self.row - self._start_row,
+                self.row - self.start_row,
                 self.at_end,
                 self.hour,
                 self.chargers.granted_kw,

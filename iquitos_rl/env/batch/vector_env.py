@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from iquitos_rl.config.reward import RewardWeights
 from iquitos_rl.env.batch.engine import BatchEngine
 from iquitos_rl.env.batch.flows import hourly_flows
 from iquitos_rl.env.batch.simulator import BatchSimulator
+from iquitos_rl.env.batch.situation import EngineState, engine_state, restore_state
 from iquitos_rl.env.batch.years import load_years
 from iquitos_rl.env.episodes import (
     OBSERVATIONS,
@@ -221,6 +223,53 @@ class BatchVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         mask[environments] = True
         stored = np.where(mask, self.engine.bess_stored_kwh, 0.0)
         return _infos({"year": years, "start_step": starts, "bess_stored_kwh": stored}, mask)
+
+    def get_state(self) -> dict[str, Any]:
+        """All that the future depends on besides actions, as arrays and plain values: `set_state` takes it.
+
+        Raises:
+            RuntimeError: an environment was never reset.
+        """
+        if not self._started:
+            raise RuntimeError("reset every environment before asking for their state")
+        engine = self.engine
+        return {
+            "year": engine.year.copy(),
+            "row": engine.row.copy(),
+            "start_row": engine.start_row.copy(),
+            "steps": self._steps.copy(),
+            "ended": self._ended.copy(),
+            "engine": asdict(engine_state(engine)),
+            "generators": [random.bit_generator.state for random in self._generators if random is not None],
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from where `get_state` was called, on these schemas and with these arguments.
+
+        The next step is the one that would have followed then, to the bit. The observation before it is not
+        part of the state: whoever keeps the state keeps that too.
+
+        Raises:
+            ValueError: a state of another number of environments or sockets.
+        """
+        engine_at = EngineState(**state["engine"])
+        if engine_at.soc.shape != self.engine.vehicles.soc.shape:
+            raise ValueError(
+                f"a state of (environments, sockets) {engine_at.soc.shape}, these are "
+                f"{self.engine.vehicles.soc.shape}"
+            )
+        # One that waits for its reset may be behind its year's last hour; where it is no longer matters.
+        row = np.where(state["ended"], state["start_row"], state["row"])
+        self.engine.reset(np.arange(self.num_envs), state["year"], row)
+        restore_state(self.engine, engine_at)
+        self.engine.start_row[:] = state["start_row"]
+        self._steps[:] = state["steps"]
+        self._ended = state["ended"].copy()
+        for i, inner in enumerate(state["generators"]):
+            random = np.random.default_rng()
+            random.bit_generator.state = inner
+            self._generators[i] = random
+        self._started = True
 
     def _observation(self) -> NDArray[np.float32]:
         observation = self.engine.observe()

@@ -357,3 +357,33 @@ def test_the_autoreset_mode_can_be_named(vector_of, mode):
         assert vector.autoreset_mode is mode
         assert vector.metadata["autoreset_mode"] is mode
     assert vector_of(1).autoreset_mode is AutoresetMode.NEXT_STEP
+
+
+@pytest.mark.parametrize(
+    ("site", "observation"), [*((site, "features") for site in SITES), ("plain", "raw"), ("v2g", "raw")]
+)
+@pytest.mark.parametrize("at", [3, STEPS, STEPS + 1])
+def test_going_on_from_a_state(vector_of, site, observation, at):
+    """In the middle of an episode, at its end, and after the reset: to the bit, in a vector of its own."""
+    options = {"site": site, "observation": observation}
+    vector, other = vector_of(**options), vector_of(**options)
+    actions = actions_for(vector, 3 * STEPS)
+    vector.reset(seed=3)
+    for action in actions[:at]:
+        vector.step(action)
+    state = vector.get_state()
+    other.reset(seed=9)
+    other.step(actions[0])
+    other.set_state(state)
+    for action in actions[at:]:
+        for ours, theirs in zip(vector.step(action)[:4], other.step(action)[:4], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_state_is_not_of_another_vector(vector_of):
+    vector = vector_of()
+    with pytest.raises(RuntimeError, match="reset every environment"):
+        vector.get_state()
+    vector.reset(seed=0)
+    with pytest.raises(ValueError, match=r"\(3, 3\), these are \(4, 3\)"):
+        vector_of(num_envs=4).set_state(vector.get_state())
