@@ -109,13 +109,16 @@ class ReplayBuffer(Checkpointable):
         found = 0
         while found < count:
             drawn = self._rng.integers(ends[-1], size=count - found)
-            ring_numbers = np.searchsorted(ends, drawn, side="right")
+            numbers = np.searchsorted(ends, drawn, side="right")
+            drawn -= np.concatenate(([0], ends[:-1]))[numbers]
+            accepted = np.empty(len(drawn), bool)
             for number, ring in enumerate(rings):
-                own = drawn[ring_numbers == number] - (ends[number] - ring.written_cells)
-                own = own[ring.is_transition(own)]
-                which[found : found + len(own)] = number
-                cells[found : found + len(own)] = own
-                found += len(own)
+                own = numbers == number
+                accepted[own] = ring.is_transition(drawn[own])
+            # In the order of the draws: the learner cuts them into minibatches, each from all rings.
+            part = slice(found, found + int(np.count_nonzero(accepted)))
+            which[part], cells[part] = numbers[accepted], drawn[accepted]
+            found = part.stop
         if len(rings) == 1:
             return rings[0].transitions_at(cells)
         return _gather(rings, which, cells)

@@ -132,6 +132,19 @@ def test_draws_every_transition_equally_often() -> None:
     assert statistic < len(counts) + 4 * (2 * len(counts)) ** 0.5  # chi-squared: mean k, variance 2k
 
 
+def test_every_part_of_a_draw_comes_from_all_runners() -> None:
+    """Several minibatches are drawn at once and cut apart in their order."""
+    buffer = ReplayBuffer(1_000, samplers=2, seed=0)
+    rng = np.random.default_rng(0)
+    for runner in (1, 2):
+        fragment = _fragment(rng, 50, 4, runner)
+        fragment.rewards[:] = runner
+        buffer.add([fragment])
+    rewards = buffer.sample(8 * 64).rewards.reshape(8, 64)
+    shares = (rewards == 1).mean(axis=1)
+    assert (abs(shares - 0.5) < 0.25).all()  # four standard deviations
+
+
 def test_a_lost_fragment_does_not_join_what_was_not_adjacent() -> None:
     rng = np.random.default_rng(0)
     first = _fragment(rng, 4, 2, real_share=1.0)
