@@ -1,7 +1,9 @@
-"""SAC on the batch engine: a run that was saved and restored ends where the uninterrupted one does."""
+"""SAC on the batch engine: a run that was interrupted ends where the uninterrupted one does."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +31,7 @@ def _built(dataset: Dataset, runners: int) -> Iterator[Any]:
     changes["buffer_size"] = 100  # so that it has wrapped around
     settings = TypeAdapter(AlgorithmSettings).validate_python(yaml.safe_load(text) | changes, strict=False)
     register()
-    algorithm = build_algorithm_config(
+    config = build_algorithm_config(
         settings,
         env=ENV_ID,
         env_config={
@@ -42,7 +44,8 @@ def _built(dataset: Dataset, runners: int) -> Iterator[Any]:
         num_cpus_per_env_runner=0.25,
         seed=1,
         vectorize_mode="vector_entry_point",
-    ).build_algo()
+    )
+    algorithm = config.env_runners(sample_timeout_s=10).build_algo()
     try:
         yield algorithm
     finally:
@@ -75,7 +78,26 @@ def test_a_restored_run_ends_where_the_uninterrupted_one_does(
         restored.restore_from_path(tmp_path.as_posix())
         for _ in range(2):
             restored.train()
-        actual = _state(restored)
+        _assert_same(_state(restored), expected)
+
+
+@pytest.mark.slow
+def test_a_killed_runner_changes_nothing(small_ray: None, small_dataset: Dataset) -> None:
+    with _built(small_dataset, 2) as algorithm:
+        for _ in range(3):
+            algorithm.train()
+        expected = _state(algorithm)
+    with _built(small_dataset, 2) as algorithm:
+        algorithm.train()
+        runners = algorithm.env_runner_group._worker_manager
+        first = next(iter(runners.foreach_actor(lambda runner: os.getpid())))
+        os.kill(first.get(), signal.SIGKILL)
+        for _ in range(2):
+            algorithm.train()
+        _assert_same(_state(algorithm), expected)
+
+
+def _assert_same(actual: dict[str, Any], expected: dict[str, Any]) -> None:
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(actual[name], value, err_msg=name)
