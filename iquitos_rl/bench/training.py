@@ -53,7 +53,7 @@ LONGEST_WARM_UP_TURNS = 10_000
 OURS, RLLIB, BARE, SB3, ENVIRONMENT = "ours", "RLlib", "bare loop", "SB3 on CityLearn", "environment alone"
 REFERENCES = {"vs_bare": BARE, "vs_rllib": RLLIB, "vs_sb3_citylearn": SB3}
 ENV_SHARE = "ppo.env_share"
-"""The time of the environment's steps alone, as a share of PPO's; all others: how many times faster ours is."""
+"""The time of the environment's steps alone, as a share of PPO's; all others: how often faster ours is."""
 BARS = {
     "ppo.vs_bare": 0.9,
     "a2c.vs_bare": 0.7,
