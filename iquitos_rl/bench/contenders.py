@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -34,6 +34,8 @@ __all__ = [
     "load_bare_loop",
 ]
 
+Result = TypeVar("Result")
+
 ENVIRONMENT_ROWS = 256
 """Steps of all environments in a turn of the environment alone: a tenth of a second for 64 environments."""
 
@@ -47,12 +49,15 @@ class Turn:
         updates: gradient steps.
         seconds: in all.
         learning_s: of these, in the update and in drawing from the replay buffer; the rest is sampling.
+        cpu_s: of CPU that this process took, remote env runners left out. Less than ``seconds`` where other
+            processes had the core.
     """
 
     env_steps: int
     updates: int
     seconds: float
     learning_s: float
+    cpu_s: float
 
 
 class Contender(Protocol):
@@ -63,6 +68,13 @@ class Contender(Protocol):
 
     def close(self) -> None:
         """Give back what it holds."""
+
+
+def _timed(work: Callable[[], Result]) -> tuple[Result, float, float]:
+    """What some work returns, the seconds it takes, and those of CPU."""
+    started, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    return result, time.perf_counter() - started, time.process_time() - cpu
 
 
 class _Stopwatch:
@@ -108,16 +120,22 @@ class RLlibTraining:
     def turn(self) -> Turn:
         """One training iteration; all that RLlib does around it counts as sampling."""
         self._learning.seconds = 0.0
-        started = time.perf_counter()
-        result = self._algorithm.train()
-        seconds = time.perf_counter() - started
+        result, seconds, cpu_s = _timed(self._algorithm.train)
         before, self._env_steps = self._env_steps, int(result[NUM_ENV_STEPS_SAMPLED_LIFETIME])
         learner = result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
         return Turn(
             env_steps=self._env_steps - before,
-            updates=round(float(learner.get(NUM_MODULE_STEPS_TRAINED, 0)) / self._batch_size),
+            # Ours counts its updates; stock RLlib only the samples in them.
+            updates=round(
+                float(
+                    learner.get(
+                        "num_minibatch_updates", learner.get(NUM_MODULE_STEPS_TRAINED, 0) / self._batch_size
+                    )
+                )
+            ),
             seconds=seconds,
             learning_s=self._learning.seconds,
+            cpu_s=cpu_s,
         )
 
     def close(self) -> None:
@@ -199,12 +217,12 @@ class BareLoop:
 
     def turn(self) -> Turn:
         """One iteration; SAC's may be a mere reset of all environments, then the next one too."""
-        started = time.perf_counter()
+        done, seconds, cpu_s = _timed(self._iterate)
+        return Turn(done.env_steps, done.updates, seconds, done.learning_s, cpu_s)
+
+    def _iterate(self) -> Any:
         done = self._loop.iterate()
-        if not done.env_steps:
-            done = self._loop.iterate()
-        seconds = time.perf_counter() - started
-        return Turn(done.env_steps, done.updates, seconds, done.learning_s)
+        return done if done.env_steps else self._loop.iterate()
 
     def close(self) -> None:
         """Close the environments."""
@@ -263,13 +281,13 @@ class StableBaselines3:
         """A rollout and its update; SAC: some steps, each with an update."""
         self._learning.seconds = 0.0
         steps, updates = self._model.num_timesteps, self._model._n_updates
-        started = time.perf_counter()
-        self._model.learn(self._steps, reset_num_timesteps=False)
+        _, seconds, cpu_s = _timed(lambda: self._model.learn(self._steps, reset_num_timesteps=False))
         return Turn(
             env_steps=self._model.num_timesteps - steps,
             updates=self._model._n_updates - updates,
-            seconds=time.perf_counter() - started,
+            seconds=seconds,
             learning_s=self._learning.seconds,
+            cpu_s=cpu_s,
         )
 
     def close(self) -> None:
@@ -294,13 +312,16 @@ class EnvironmentAlone:
 
     def turn(self) -> Turn:
         """Some steps of all environments."""
+        env_steps, seconds, cpu_s = _timed(self._step)
+        return Turn(env_steps, 0, seconds, 0.0, cpu_s)
+
+    def _step(self) -> int:
         env_steps = 0
-        started = time.perf_counter()
         for k in range(ENVIRONMENT_ROWS):
             env_steps += len(self._ended) - int(np.count_nonzero(self._ended))
             _, _, terminated, truncated, _ = self._envs.step(self._actions[k % len(self._actions)])
             self._ended = terminated | truncated
-        return Turn(env_steps, 0, time.perf_counter() - started, 0.0)
+        return env_steps
 
     def close(self) -> None:
         """Close the environments."""

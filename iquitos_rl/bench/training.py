@@ -43,12 +43,12 @@ __all__ = ["ALGORITHMS", "BARS", "Rate", "TrainingBenchmark", "bench_training"]
 
 ALGORITHMS = ("ppo", "a2c", "sac")
 TRAIN_YEARS = 2
-TURNS = {"ppo": 3, "a2c": 12, "sac": 1}
+TURNS = {"ppo": 4, "a2c": 12, "sac": 1}
 """Turns in a measurement: some seconds of each contender. CityLearn takes one."""
 SWEEP_TURNS = 2
 MINIBATCH_SIZES = (128, 512, 2048)
 ENV_RUNNERS = (0, 1, 2)
-LONGEST_WARM_UP_TURNS = 10_000
+LONGEST_WARM_UP_TURNS = 1_000
 
 OURS, RLLIB, BARE, SB3, ENVIRONMENT = "ours", "RLlib", "bare loop", "SB3 on CityLearn", "environment alone"
 REFERENCES = {"vs_bare": BARE, "vs_rllib": RLLIB, "vs_sb3_citylearn": SB3}
@@ -85,6 +85,8 @@ class Rate:
         per_s_repeats: each measurement.
         sampling_ms: of one, spent outside of learning.
         learning_ms: of one, spent in the update and in drawing from the replay buffer.
+        cpu_ms: of one, CPU time of this process, the median of the measurements.
+        cpu_ms_repeats: each measurement.
     """
 
     algorithm: str
@@ -96,6 +98,8 @@ class Rate:
     per_s_repeats: tuple[float, ...]
     sampling_ms: float
     learning_ms: float
+    cpu_ms: float
+    cpu_ms_repeats: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,18 @@ class TrainingBenchmark:
     @cached_property
     def ratios(self) -> dict[str, float]:
         """The named ratios: medians over the measurements, in each of which the contenders took turns."""
+        return self._ratios(lambda rate: rate.per_s_repeats)
+
+    @cached_property
+    def cpu_ratios(self) -> dict[str, float]:
+        """The same by CPU time: what other processes take from the machine is not in it."""
+        return self._ratios(lambda rate: tuple(1000 / spent_ms for spent_ms in rate.cpu_ms_repeats))
+
+    def _ratios(self, repeats: Callable[[Rate], tuple[float, ...]]) -> dict[str, float]:
+        def ratio(numerator: Rate, denominator: Rate) -> float:
+            pairs = zip(repeats(numerator), repeats(denominator), strict=True)
+            return statistics.median(a / b for a, b in pairs)
+
         named: dict[str, dict[str, Rate]] = {rate.algorithm: {} for rate in self.rates}
         for rate in self.rates:
             if self.is_named(rate):
@@ -127,9 +143,9 @@ class TrainingBenchmark:
         for algorithm, rates in named.items():
             for name, reference in REFERENCES.items():
                 if reference in rates:
-                    ratios[f"{algorithm}.{name}"] = _ratio(rates[OURS], rates[reference])
+                    ratios[f"{algorithm}.{name}"] = ratio(rates[OURS], rates[reference])
         if ENVIRONMENT in named.get("ppo", {}):
-            ratios[ENV_SHARE] = _ratio(named["ppo"][OURS], named["ppo"][ENVIRONMENT])
+            ratios[ENV_SHARE] = ratio(named["ppo"][OURS], named["ppo"][ENVIRONMENT])
         return ratios
 
     def is_named(self, rate: Rate) -> bool:
@@ -151,14 +167,10 @@ class TrainingBenchmark:
             "bars": {
                 name: {"bar": BARS[name], "met": self.meets(name)} for name in self.ratios if name in BARS
             },
+            "cpu_ratios": self.cpu_ratios,
             "rates": [asdict(rate) for rate in self.rates],
             "remarks": list(self.remarks),
         }
-
-
-def _ratio(numerator: Rate, denominator: Rate) -> float:
-    pairs = zip(numerator.per_s_repeats, denominator.per_s_repeats, strict=True)
-    return statistics.median(a / b for a, b in pairs)
 
 
 def bench_training(
@@ -342,6 +354,7 @@ def _rate(algorithm: str, name: str, workload: Workload, measurements: Sequence[
             sum(map(seconds, turns)) / sum(getattr(turn, unit) for turn in turns) for turns in measurements
         ]
 
+    cpu_ms = [1000 * seconds for seconds in per_unit(lambda turn: turn.cpu_s)]
     per_s = [1 / seconds for seconds in per_unit(lambda turn: turn.seconds)]
     return Rate(
         algorithm=algorithm,
@@ -353,4 +366,6 @@ def _rate(algorithm: str, name: str, workload: Workload, measurements: Sequence[
         per_s_repeats=tuple(per_s),
         sampling_ms=1000 * statistics.median(per_unit(lambda turn: turn.seconds - turn.learning_s)),
         learning_ms=1000 * statistics.median(per_unit(lambda turn: turn.learning_s)),
+        cpu_ms=statistics.median(cpu_ms),
+        cpu_ms_repeats=tuple(cpu_ms),
     )

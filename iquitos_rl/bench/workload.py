@@ -76,5 +76,5 @@ class Workload:
 
     def describe(self, algorithm: str) -> str:
         """Minibatch and env runners, for people."""
-        runners = f", {self.env_runners} env runners" if self.env_runners else ""
+        runners = f", env runners: {self.env_runners}" if self.env_runners else ""
         return f"minibatch {self.samples_per_update(algorithm):,}{runners}"

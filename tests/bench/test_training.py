@@ -82,6 +82,7 @@ def test_all_contenders_of_all_algorithms_are_measured(measured):
             # Two measurements: the median of their sums is the sum of their medians.
             spent_ms = rate.sampling_ms + rate.learning_ms
             assert spent_ms == pytest.approx(median(1000 / each for each in rate.per_s_repeats))
+            assert 0 < rate.cpu_ms < 2 * spent_ms  # one thread, and Ray's own beside it
             assert rate.sampling_ms > 0
             assert rate.learning_ms > 0
     assert rate_of(result, "ppo", "environment alone").learning_ms == 0
@@ -112,6 +113,10 @@ def test_ratios_are_what_the_rates_say(measured):
         ours = rate_of(result, algorithm, OURS).per_s_repeats
         reference = rate_of(result, algorithm, contenders[of]).per_s_repeats
         assert ratio == pytest.approx(median(a / b for a, b in zip(ours, reference, strict=True)))
+        ours = rate_of(result, algorithm, OURS).cpu_ms_repeats
+        reference = rate_of(result, algorithm, contenders[of]).cpu_ms_repeats
+        expected = median(b / a for a, b in zip(ours, reference, strict=True))
+        assert result.cpu_ratios[name] == pytest.approx(expected)
 
 
 def test_json_has_the_ratios_by_name_and_their_bars(measured):
@@ -123,6 +128,7 @@ def test_json_has_the_ratios_by_name_and_their_bars(measured):
     for name, bar in plain["bars"].items():
         share = name == "ppo.env_share"
         assert bar == {"bar": BARS[name], "met": plain[name] <= 0.05 if share else plain[name] >= BARS[name]}
+    assert plain["cpu_ratios"] == result.cpu_ratios
     assert plain["workload"]["num_envs"] == 4
     assert len(plain["rates"]) == len(result.rates)
 
