@@ -8,7 +8,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -68,7 +68,6 @@ BARS = {
 """The least that is wanted; of the environment's share, the most."""
 
 Say = Callable[[str], None]
-Makers = Mapping[str, Callable[[], Contender]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Rate:
     Attributes:
         algorithm: a2c, ppo or sac.
         contender: who.
-        minibatch_size: samples per gradient step.
+        minibatch_size: samples per gradient step; on CityLearn at most `Workload.citylearn_steps`.
         env_runners: remote sampling processes.
         unit: what is counted: env_steps; for SAC updates, of which it makes one per environment step.
         per_s: of these per second over sampling and learning, the median of the measurements.
@@ -230,10 +229,10 @@ def bench_training(
         if "ppo" in algorithms:
             for size in minibatch_sizes:
                 if size != workload.minibatch_size:
-                    rates += arena.measure("ppo", workload.with_(minibatch_size=size), SWEEP_TURNS)
+                    rates += arena.measure("ppo", replace(workload, minibatch_size=size), SWEEP_TURNS)
             for count in env_runners:
                 if count != workload.env_runners:
-                    rates += arena.measure("ppo", workload.with_(env_runners=count), SWEEP_TURNS)
+                    rates += arena.measure("ppo", replace(workload, env_runners=count), SWEEP_TURNS)
     return TrainingBenchmark(run.site.name, run.site.socket_count, workload, tuple(rates), tuple(remarks))
 
 

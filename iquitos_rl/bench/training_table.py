@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from iquitos_rl.bench.training import BARS, ENV_SHARE, Rate, TrainingBenchmark
+from iquitos_rl.bench.training import BARS, ENV_SHARE, SB3, Rate, TrainingBenchmark
 from iquitos_rl.tables import plain_table
 
 __all__ = ["training_tables"]
@@ -29,12 +29,16 @@ def training_tables(benchmark: TrainingBenchmark) -> list[Table]:
         ppo = [rate for rate in benchmark.rates if rate.algorithm == "ppo" and rate.learning_ms > 0]
         order = sorted(ppo, key=lambda rate: (rate.env_runners, rate.minibatch_size))
         tables.append(_rates_table("PPO by minibatch and by remote env runners", order))
+    sb3 = []
+    if any(rate.contender == SB3 for rate in named):
+        sb3 = [f"On CityLearn PPO and A2C have rollouts of {workload.citylearn_steps} steps."]
     tables[0].caption = "\n".join(
         [
             "Per second of sampling and learning; ms of one environment step (SAC: of one update).",
             "CPU: of this process alone. Less than sampling and learning together means a busy machine;",
             "the ratios by CPU time are then the ones to trust.",
             "RLlib has no A2C: its PPO with one epoch over one full batch stands there.",
+            *sb3,
             *benchmark.remarks,
         ]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from iquitos_rl.config import A2CSettings, PPOSettings, RunConfig, SACSettings
@@ -38,10 +38,6 @@ class Workload:
     buffer_size: int = 50_000
     citylearn_steps: int = 512
     env_runners: int = 0
-
-    def with_(self, **changes: Any) -> Workload:
-        """The same with other sizes."""
-        return replace(self, **changes)
 
     @property
     def envs_per_runner(self) -> int:

@@ -141,6 +141,7 @@ def test_the_table_shows_rates_ratios_and_bars(measured):
         "small_site, 4 sockets",
         "bare loop",
         "SB3 on CityLearn",
+        "rollouts of 16",
         "sac.vs_rllib",
         ">= 3.5",
         "<= 5%",
