@@ -50,7 +50,7 @@ MINIBATCH_SIZES = (128, 512, 2048)
 ENV_RUNNERS = (0, 1, 2)
 LONGEST_WARM_UP_TURNS = 1_000
 
-OURS, RLLIB, BARE, SB3, ENVIRONMENT = "ours", "RLlib", "bare loop", "SB3 on CityLearn", "environment alone"
+OURS, RLLIB, BARE, SB3, ENVIRONMENT = "ours", "RLlib", "bare loop", "SB3 on CityLearn", "env alone"
 REFERENCES = {"vs_bare": BARE, "vs_rllib": RLLIB, "vs_sb3_citylearn": SB3}
 ENV_SHARE = "ppo.env_share"
 """The time of the environment's steps alone, as a share of PPO's; all others: how often faster ours is."""

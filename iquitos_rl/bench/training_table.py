@@ -34,10 +34,10 @@ def training_tables(benchmark: TrainingBenchmark) -> list[Table]:
         sb3 = [f"On CityLearn PPO and A2C have rollouts of {workload.citylearn_steps} steps."]
     tables[0].caption = "\n".join(
         [
-            "Per second of sampling and learning; ms of one environment step (SAC: of one update).",
-            "CPU: of this process alone. Less than sampling and learning together means a busy machine;",
-            "the ratios by CPU time are then the ones to trust.",
-            "RLlib has no A2C: its PPO with one epoch over one full batch stands there.",
+            "Per second of sampling and learning; ms of one env-step (SAC: update).",
+            "CPU: of this process. If less than sampling and learning together, the",
+            "machine was busy, and the ratios by CPU time are the ones to trust.",
+            "RLlib has no A2C: here it is its PPO, one epoch over one full batch.",
             *sb3,
             *benchmark.remarks,
         ]

@@ -85,7 +85,7 @@ def test_all_contenders_of_all_algorithms_are_measured(measured):
             assert 0 < rate.cpu_ms < 2 * spent_ms  # one thread, and Ray's own beside it
             assert rate.sampling_ms > 0
             assert rate.learning_ms > 0
-    assert rate_of(result, "ppo", "environment alone").learning_ms == 0
+    assert rate_of(result, "ppo", "env alone").learning_ms == 0
     # CityLearn itself is what is slow there.
     assert rate_of(result, "ppo", OURS).per_s > rate_of(result, "ppo", "SB3 on CityLearn").per_s
     assert "ppo, minibatch 32: measurement 2 of 2" in said
@@ -107,7 +107,7 @@ def test_ratios_are_what_the_rates_say(measured):
     assert result.ratios.keys() == names | {"ppo.env_share"}
     assert BARS.keys() == result.ratios.keys() - {"sac.vs_sb3_citylearn"}
     contenders = {"vs_bare": "bare loop", "vs_rllib": "RLlib", "vs_sb3_citylearn": "SB3 on CityLearn"}
-    contenders["env_share"] = "environment alone"
+    contenders["env_share"] = "env alone"
     for name, ratio in result.ratios.items():
         algorithm, _, of = name.partition(".")
         ours = rate_of(result, algorithm, OURS).per_s_repeats
