@@ -48,8 +48,9 @@ verify: $(READY) ## compare with CityLearn over whole years, prove the optimum (
 	"$(VENV)/bin/python" experiments/verify_ladder.py
 	"$(VENV)/bin/python" experiments/run_baselines.py --engine both
 
-bench: $(READY) ## measure simulation speed
+bench: $(READY) ## measure simulation and training speed (a quarter of an hour)
 	"$(VENV)/bin/iquitos-rl" bench engine
+	"$(VENV)/bin/iquitos-rl" bench train --with-sb3
 
 # Never runs/, outputs/ or datasets/: those are your results and your data.
 clean: ## remove the virtual environment, caches and build leftovers (never runs/, outputs/, datasets/)

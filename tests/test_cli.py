@@ -31,6 +31,7 @@ COMMANDS: tuple[list[str], ...] = (
     ["compare"],
     ["bench"],
     ["bench", "engine"],
+    ["bench", "train"],
     ["validate"],
     ["version"],
 )

@@ -6,7 +6,6 @@ import gc
 import multiprocessing
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +16,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from iquitos_rl.bench.temporary_site import temporary_site
 from iquitos_rl.config.site import SiteConfig
 from iquitos_rl.env import BatchVectorEnv
-from iquitos_rl.env.batch.years import CACHE_VARIABLE
-from iquitos_rl.site import build_dataset
 from iquitos_rl.tables import plain_table
 
-__all__ = ["ENVIRONMENTS", "EngineBenchmark", "bench_engine", "engine_table"]
+__all__ = ["ENVIRONMENTS", "EngineBenchmark", "bench_engine", "engine_table", "present_objects_kept"]
 
 ENVIRONMENTS = (1, 16, 64, 256, 1024)
 WEEK = 168
@@ -84,11 +82,8 @@ def bench_engine(
         citylearn_steps: that CityLearn is measured over, from the first day on; in turns of `TURN_STEPS`.
         say: told what is going on.
     """
-    years = site.years.model_copy(update={"train": VECTOR_YEARS, "validation": 1, "test": 1})
-    site = site.model_copy(update={"years": years})
-    with tempfile.TemporaryDirectory() as folder, _cache_in(Path(folder) / "cache"):
-        say("building seven years of the site")
-        dataset = build_dataset(site, Path(folder) / "site", 1)
+    say("building seven years of the site")
+    with temporary_site(site, VECTOR_YEARS) as dataset:
         schemas = [dataset.schema_path("train", year) for year in range(VECTOR_YEARS)]
         _vector(schemas, 1)  # fills the cache
         # In a process of its own, because memory that this one has had before would not show.
@@ -101,7 +96,7 @@ def bench_engine(
         batches = {count: _Batch(_vector(schemas, count)) for count in environments}
         citylearn_rates: list[float] = []
         rates: dict[int, list[float]] = {count: [] for count in environments}
-        with _present_objects_kept():
+        with present_objects_kept():
             for repeat in range(repeats):
                 say(f"measurement {repeat + 1} of {repeats}")
                 seconds: dict[int, list[float]] = {count: [] for count in environments}
@@ -128,21 +123,8 @@ def bench_engine(
 
 
 @contextmanager
-def _cache_in(folder: Path) -> Iterator[None]:
-    """Tables of a site that is thrown away do not belong into the user's cache; processes started see it."""
-    before = os.environ.get(CACHE_VARIABLE)
-    os.environ[CACHE_VARIABLE] = str(folder)
-    try:
-        yield
-    finally:
-        del os.environ[CACHE_VARIABLE]
-        if before is not None:
-            os.environ[CACHE_VARIABLE] = before
-
-
-@contextmanager
-def _present_objects_kept() -> Iterator[None]:
-    """CityLearn's many objects would be searched for garbage again and again while the other is measured."""
+def present_objects_kept() -> Iterator[None]:
+    """CityLearn's many objects would be searched for garbage again and again while others are measured."""
     gc.collect()
     gc.freeze()
     try:

@@ -32,7 +32,7 @@ from iquitos_rl.training.outputs import FAILURE
 from iquitos_rl.training.trainable import SiteTrainable, TrialTask
 from iquitos_rl.training.tuner import check_algorithm
 
-__all__ = ["Agents", "smallest_run"]
+__all__ = ["Agents", "quiet_rllib", "smallest_run"]
 
 ROLLOUT_STEPS = 16
 """About how many steps A2C and PPO gather, in two minibatches."""
@@ -64,7 +64,7 @@ class Agents:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with _quiet():
+        with quiet_rllib():
             self._stack.close()
 
     def train(self, name: str) -> str:
@@ -76,7 +76,7 @@ class Agents:
             ValueError: settings that contradict each other, or resources that this machine does not have.
         """
         self._in_run(name)
-        with _quiet():
+        with quiet_rllib():
             connection = self._connect()
             self._check_settings(name, connection)
             agent = self._build(name)
@@ -110,7 +110,7 @@ class Agents:
         if name not in self._trained:
             raise CheckSkipped(f"{name.upper()} has not trained, see above")
         saved = self._trained[name]
-        with tempfile.TemporaryDirectory(prefix="iquitos_rl-check-") as folder, _quiet():
+        with tempfile.TemporaryDirectory(prefix="iquitos_rl-check-") as folder, quiet_rllib():
             saved.save_checkpoint(folder)
             size_mb = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file()) / 1e6
             loaded = self._build(name)
@@ -287,7 +287,7 @@ def _count(number: float, what: str) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_rllib() -> Iterator[None]:
     """Keep RLlib's notes on its own API off the console; in training they stay in the workers' logs."""
     # Their handlers, because every algorithm sets the logger's own level when it is built.
     handlers = {handler: handler.level for handler in logging.getLogger("ray.rllib").handlers}

@@ -24,6 +24,7 @@ from iquitos_rl.cli.options import (
     DEFAULT_REWARD,
     DEFAULT_RUN,
     DEFAULT_SITE,
+    REPORT_RUN,
     AsJson,
     EngineName,
     Overrides,
@@ -32,7 +33,7 @@ from iquitos_rl.cli.options import (
     print_json,
 )
 from iquitos_rl.cli.runs import restore, train
-from iquitos_rl.config import ConfigError, RewardWeights, load_reward, load_site
+from iquitos_rl.config import ConfigError, RewardWeights, load_reward, load_run, load_site
 
 __all__ = ["app", "main"]
 
@@ -186,6 +187,47 @@ def bench_engine(
         print_json(result.to_json())
     else:
         out.print(engine_table(result))
+
+
+@bench_app.command("train")
+def bench_train(
+    run: Annotated[
+        Path, typer.Option(help="YAML of the run whose site and hyperparameters are taken.")
+    ] = REPORT_RUN,
+    algo: Annotated[str | None, typer.Option(help="Only these, e.g. a2c,ppo.")] = None,
+    repeats: Annotated[int, typer.Option(help="Measurements; their median counts.", min=1)] = 3,
+    with_sb3: Annotated[
+        bool, typer.Option("--with-sb3", help="Also Stable-Baselines3 on CityLearn; takes minutes.")
+    ] = False,
+    sweeps: Annotated[
+        bool, typer.Option(help="Also PPO by minibatch 128, 512, 2048 and by 0, 1, 2 env runners.")
+    ] = True,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Training speed: ours, RLlib as it is, a bare PyTorch loop; all with the same sizes, in turns."""
+    config = load_run(run, overrides or (), _names(algo))
+    from iquitos_rl.bench.training import ALGORITHMS, ENV_RUNNERS, MINIBATCH_SIZES, bench_training
+    from iquitos_rl.bench.training_table import training_tables
+
+    result = bench_training(
+        config,
+        algorithms=[name for name in ALGORITHMS if name in config.algorithms.names],
+        repeats=repeats,
+        with_sb3=with_sb3,
+        minibatch_sizes=MINIBATCH_SIZES if sweeps else (),
+        env_runners=ENV_RUNNERS if sweeps else (),
+        say=lambda text: err.print(text, highlight=False),
+    )
+    if as_json:
+        print_json(result.to_json())
+    else:
+        for table in training_tables(result):
+            out.print(table)
+
+
+def _names(algo: str | None) -> list[str] | None:
+    return None if algo is None else [name.strip() for name in algo.split(",")]
 
 
 @app.command()

@@ -15,6 +15,7 @@ from iquitos_rl.tables import WIDTH
 
 DEFAULT_SITE = Path("ray_configs/sites/iquitos_station.yaml")
 DEFAULT_RUN = Path("ray_configs/runs/train_all.yaml")
+REPORT_RUN = Path("ray_configs/runs/train_report.yaml")
 DEFAULT_REWARD = Path("ray_configs/reward.yaml")
 DEFAULT_DATASET = Path("datasets/iquitos_station")
 DEFAULT_SEED = 2026
