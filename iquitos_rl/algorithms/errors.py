@@ -20,7 +20,7 @@ class NonFiniteGradientError(ArithmeticError):
         super().__init__(
             f"{algorithm}: the gradient of update {update} (after {env_steps} env steps) is not finite"
             + (f", because of {', '.join(wrong)}" if wrong else "")
-            + "; it was not applied. Lower learning_rate or max_grad_norm, and look at the observations and "
+            + "; it was not applied. Lower the learning_rate, and look at the observations and "
             "rewards of a site of your own"
         )
         self._arguments = (algorithm, update, env_steps, losses)
