@@ -265,26 +265,40 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self, observations: NDArray[np.float32], explore: bool, log_probs: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Actions as the policy draws them, and as the environments take them; fills in ``log_probs``."""
-        module: Any = self.module
-        batch = {Columns.OBS: torch.from_numpy(observations).to(self._device)}
+        tensor = torch.from_numpy(observations).to(self._device)
         with torch.no_grad():
-            if explore:
-                outputs = module.forward_exploration(batch, t=self.num_env_steps_sampled_lifetime)
-                kind = module.get_exploration_action_dist_cls()
-            else:
-                outputs = module.forward_inference(batch)
-                kind = module.get_inference_action_dist_cls()
-            logits = outputs[Columns.ACTION_DIST_INPUTS]
-            if not torch.isfinite(logits).all():  # torch would only say that a variance is negative
-                raise NonFiniteActionError(f" (env runner {self.worker_index or 0})")
-            distribution = kind.from_logits(logits)
-            if explore:
-                drawn = distribution.sample()
-                log_probs[:] = distribution.logp(drawn).cpu().numpy()
-            else:
-                drawn = distribution.to_deterministic().sample()
+            try:
+                if explore:
+                    drawn, log_prob = self._draw(tensor)
+                    log_probs[:] = log_prob.cpu().numpy()
+                else:
+                    drawn = self._choose(tensor)
+            except RuntimeError as error:  # torch does not draw with a standard deviation that is NaN
+                raise NonFiniteActionError(self.worker_index or 0) from error
         actions: NDArray[np.float32] = drawn.cpu().numpy()
+        if not np.isfinite(actions).all():
+            raise NonFiniteActionError(self.worker_index or 0)
         return actions, self._to_bounds(actions)
+
+    def _draw(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        module: Any = self.module
+        if hasattr(module, "sample_actions"):
+            drawn: tuple[torch.Tensor, torch.Tensor] = module.sample_actions(observations)
+            return drawn
+        outputs = module.forward_exploration({Columns.OBS: observations})
+        kind = module.get_exploration_action_dist_cls()
+        distribution = kind.from_logits(outputs[Columns.ACTION_DIST_INPUTS])
+        actions = distribution.sample()
+        return actions, distribution.logp(actions)
+
+    def _choose(self, observations: torch.Tensor) -> torch.Tensor:
+        """The most likely actions."""
+        module: Any = self.module
+        outputs = module.forward_inference({Columns.OBS: observations})
+        kind = module.get_inference_action_dist_cls()
+        distribution = kind.from_logits(outputs[Columns.ACTION_DIST_INPUTS])
+        actions: torch.Tensor = distribution.to_deterministic().sample()
+        return actions
 
     def _to_bounds(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """What RLlib's NormalizeAndClipActions does: [-1, 1] to the bounds, or clipped to them, as set."""

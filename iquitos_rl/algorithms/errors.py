@@ -31,10 +31,19 @@ class NonFiniteGradientError(ArithmeticError):
 
 
 class NonFiniteActionError(ArithmeticError):
-    """A policy that returned NaN or infinite actions; the environment was not stepped."""
+    """A policy that returned NaN or infinite actions; the environment was not stepped.
 
-    def __init__(self, where: str = "") -> None:
+    Args:
+        runner: index of the env runner; 0 is the one in the algorithm's own process.
+    """
+
+    def __init__(self, runner: int) -> None:
         super().__init__(
-            f"the policy's actions are not finite{where}: either its weights or the observations are not; "
-            "restore an earlier checkpoint, with a lower learning_rate"
+            f"the policy's actions are not finite (env runner {runner}): either its weights or the "
+            "observations are not; restore an earlier checkpoint, with a lower learning_rate"
         )
+        self._runner = runner
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """Ray sends errors between processes."""
+        return type(self), (self._runner,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class ShuffledMinibatches:
         rng: np.random.Generator,
         minibatches_per_epoch: int | None = None,
     ):
+        self._batch = batch
         ((self._module_id, self._samples),) = batch.policy_batches.items()
         self._minibatch_size = minibatch_size
         self._epochs = epochs
@@ -47,11 +49,18 @@ class ShuffledMinibatches:
         self._stopped = True
 
     def __iter__(self) -> Iterator[MultiAgentBatch]:
-        columns = dict(self._samples)
+        columns: dict[str, Any] = dict(self._samples)
         for _ in range(self._epochs):
+            if self._minibatch_size >= len(self._samples):  # all at once: no order matters
+                if self._stopped:
+                    return
+                yield self._batch
+                continue
             order = torch.from_numpy(self._rng.permutation(len(self._samples)))
             for rows in order.split(self._minibatch_size)[: self.minibatches_per_epoch]:
                 if self._stopped:
                     return
-                minibatch = {name: column[rows.to(column.device)] for name, column in columns.items()}
+                minibatch = {
+                    name: column.index_select(0, rows.to(column.device)) for name, column in columns.items()
+                }
                 yield MultiAgentBatch({self._module_id: SampleBatch(minibatch)}, env_steps=len(rows))

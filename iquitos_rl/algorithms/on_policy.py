@@ -14,7 +14,6 @@ checkpoints; replaced here is what it does differently from Stable-Baselines3, w
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 from ray.rllib.algorithms import ppo as rllib_ppo
 from ray.rllib.algorithms.algorithm_config import NotProvided
-from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -38,6 +36,13 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor, nn
 
+from iquitos_rl.algorithms.actor_critic import (
+    LOG_STD,
+    MEAN,
+    ActorCriticModule,
+    gaussian_entropy,
+    gaussian_log_prob,
+)
 from iquitos_rl.algorithms.advantages import generalised_advantages
 from iquitos_rl.algorithms.batched_env_runner import BatchedEnvRunner, check_env_runner_config
 from iquitos_rl.algorithms.errors import NonFiniteGradientError
@@ -45,9 +50,10 @@ from iquitos_rl.algorithms.fragment import Fragment
 from iquitos_rl.algorithms.minibatches import ShuffledMinibatches
 from iquitos_rl.algorithms.sampling import FragmentSampling
 
-__all__ = ["ActorCriticModule", "OnPolicyAlgorithm", "OnPolicyConfig", "OnPolicyLearner"]
+__all__ = ["OnPolicyAlgorithm", "OnPolicyConfig", "OnPolicyLearner"]
 
 APPROX_KL = "approx_kl"
+PREDICTED_VALUES = "predicted_values"
 
 
 class OnPolicyConfig(rllib_ppo.PPOConfig):
@@ -87,26 +93,6 @@ class OnPolicyConfig(rllib_ppo.PPOConfig):
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """Return the network both algorithms use."""
         return RLModuleSpec(module_class=ActorCriticModule)
-
-
-class ActorCriticModule(DefaultPPOTorchRLModule):
-    """Separate actor and critic MLPs with Stable-Baselines3's start: orthogonal weights, zero biases.
-
-    Gains are sqrt(2) for hidden layers, 0.01 for the action means (the first policy is centred and nearly the
-    same in every state) and 1 for the value. The log standard deviations are free parameters at 0.
-    """
-
-    def setup(self) -> None:
-        """Build the networks from the model config, then set their first weights."""
-        super().setup()
-        for network, gain in ((self.encoder, 2**0.5), (self.pi, 0.01), (self.vf, 1.0)):
-            network.apply(partial(_initialise_orthogonally, gain=gain))
-
-
-def _initialise_orthogonally(layer: nn.Module, gain: float) -> None:
-    if isinstance(layer, nn.Linear):
-        nn.init.orthogonal_(layer.weight, gain=gain)
-        nn.init.zeros_(layer.bias)
 
 
 class OnPolicyAlgorithm(FragmentSampling, rllib_ppo.PPO):
@@ -151,6 +137,7 @@ class OnPolicyLearner(PPOTorchLearner):
         self._statistics: dict[str, list[Tensor]] = defaultdict(list)
         self._minibatch_updates = 0
         self._env_steps = 0
+        self._one_step = False
 
     def policy_loss(self, advantages: Tensor, log_prob: Tensor, ratio: Tensor) -> Tensor:
         """Return the scalar to minimise.
@@ -194,9 +181,10 @@ class OnPolicyLearner(PPOTorchLearner):
         module: Any = self._module[DEFAULT_MODULE_ID].unwrapped()
         observations = _tensor(fragment.observations).to(self._device)
         rows, environments, size = observations.shape
-        with torch.no_grad():
-            values = module.compute_values({Columns.OBS: observations.reshape(-1, size)})
-        values = values.reshape(rows, environments).cpu().numpy()
+        with torch.set_grad_enabled(self._one_step):
+            predicted = module.compute_values({Columns.OBS: observations.reshape(-1, size)})
+        predicted = predicted.reshape(rows, environments)
+        values = predicted.detach().cpu().numpy()
         advantages = generalised_advantages(fragment, values, self.config.gamma, self.config.lambda_)
         numbers = {
             Columns.ACTIONS: fragment.actions,
@@ -206,6 +194,8 @@ class OnPolicyLearner(PPOTorchLearner):
         }
         columns = {Columns.OBS: observations[:-1]}
         columns |= {name: _tensor(array).to(self._device) for name, array in numbers.items()}
+        if self._one_step:
+            columns[PREDICTED_VALUES] = predicted[:-1]
         if fragment.real.all():
             return {name: column.flatten(0, 1) for name, column in columns.items()}
         real = _tensor(fragment.real).to(self._device)
@@ -219,6 +209,10 @@ class OnPolicyLearner(PPOTorchLearner):
         minibatch_size: int | None = None,
         **kwargs: Any,
     ) -> ShuffledMinibatches:
+        steps = sum(map(len, training_data.episodes or [training_data.batch]))
+        whole = minibatch_size is None or minibatch_size >= steps
+        # A single gradient step over the whole rollout: the values for the advantages are those of the loss.
+        self._one_step = whole and num_epochs == 1 and training_data.episodes is not None
         batch = self._make_batch_if_necessary(training_data)
         super()._log_steps_trained_metrics(batch)
         size = minibatch_size or batch.count
@@ -259,8 +253,7 @@ class OnPolicyLearner(PPOTorchLearner):
     ) -> Tensor:
         """Return policy loss + value_coefficient x squared value error - entropy_coefficient x entropy."""
         module: Any = self._module[module_id].unwrapped()
-        distribution = module.get_train_action_dist_cls().from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
-        log_prob: Tensor = distribution.logp(batch[Columns.ACTIONS])
+        log_prob = gaussian_log_prob(batch[Columns.ACTIONS], fwd_out[MEAN], fwd_out[LOG_STD])
         log_ratio = log_prob - batch[Columns.ACTION_LOGP]
         ratio = log_ratio.exp()
 
@@ -269,9 +262,9 @@ class OnPolicyLearner(PPOTorchLearner):
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         policy_loss = self.policy_loss(advantages, log_prob, ratio)
 
-        values = module.compute_values(batch, embeddings=fwd_out.get(Columns.EMBEDDINGS))
+        values = batch[PREDICTED_VALUES] if self._one_step else module.compute_values(batch)
         value_loss = nn.functional.mse_loss(values, batch[Postprocessing.VALUE_TARGETS])
-        entropy = distribution.entropy().mean()
+        entropy = gaussian_entropy(fwd_out[LOG_STD])
         entropy_coefficient = self.entropy_coeff_schedulers_per_module[module_id].get_current_value()
         loss: Tensor = policy_loss + config.vf_loss_coeff * value_loss - entropy_coefficient * entropy
 
@@ -304,8 +297,8 @@ class OnPolicyLearner(PPOTorchLearner):
                 {name: float(values[-1]) for name, values in self._statistics.items() if values},
             )
         if config.grad_clip is not None:
-            parameters: Any = self.get_parameters(self._module[module_id])
-            nn.utils.clip_grads_with_norm_(parameters, config.grad_clip, norm)
+            # the dictionary's keys are the parameters
+            nn.utils.clip_grads_with_norm_(module_gradients_dict, config.grad_clip, norm)
         self._statistics["grad_norm"].append(norm)
         return module_gradients_dict
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.rllib.algorithms import sac as rllib_sac
 from ray.rllib.algorithms.algorithm_config import NotProvided
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
@@ -18,7 +18,6 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     REPLAY_BUFFER_ADD_DATA_TIMER,
     REPLAY_BUFFER_SAMPLE_TIMER,
-    SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
 
@@ -159,19 +158,6 @@ class SAC(FragmentSampling, rllib_sac.SAC):
             )
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
         return results
-
-    def sync_weights(self, learner_results: list[Any]) -> None:
-        """Send the policy to the runners; to one in this process not by way of Ray's object store.
-
-        That way costs a tenth of an update, and it is gone after every single one.
-        """
-        if self.env_runner_group.num_remote_env_runners():
-            super().sync_weights(learner_results)
-            return
-        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            component = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
-            state = self.learner_group.get_state(components=component, inference_only=True)
-            self.env_runner_group.local_env_runner.set_state(state[COMPONENT_LEARNER])
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """Return RLlib's components and the replay buffer."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import ray
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
     ENV_RUNNER_RESULTS,
@@ -165,13 +166,21 @@ class FragmentSampling:
 
     def sync_weights(self, learner_results: list[Any]) -> None:
         """Send the learner's weights to all runners, and wait: the next fragment is sampled with them."""
+        group = self.env_runner_group
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(
-                from_worker_or_learner_group=self.learner_group,
-                policies=set(learner_results[0]) - {ALL_MODULES},
-                timeout_seconds=self.config.sample_timeout_s,
-                inference_only=True,
-            )
+            if group.num_remote_env_runners():
+                group.sync_weights(
+                    from_worker_or_learner_group=self.learner_group,
+                    policies=set(learner_results[0]) - {ALL_MODULES},
+                    timeout_seconds=self.config.sample_timeout_s,
+                    inference_only=True,
+                )
+                return
+            # Not by way of Ray's object store: that costs a tenth of an update of SAC, which has one for
+            # every step.
+            component = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
+            state = self.learner_group.get_state(components=component, inference_only=True)
+            group.local_env_runner.set_state(state[COMPONENT_LEARNER])
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> Any:
         """RLlib's state, and where each remote runner is."""

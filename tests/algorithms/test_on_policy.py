@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from iquitos_rl.algorithms import build_algorithm_config
@@ -57,3 +58,24 @@ def test_a_gradient_that_is_not_finite_is_not_applied(
     assert "vf_loss = nan" in text
     assert "learning_rate" in text
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+
+@pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
+def test_one_step_over_the_whole_rollout_uses_the_values_at_hand(
+    algorithm: str, point_env: Any, load_settings: Callable[..., Any]
+) -> None:
+    """The values that the advantages are made of are the loss's too: the same step as when computed anew."""
+    never_stop = {"target_kl": None} if algorithm == "ppo" else {}
+    settings = load_settings(algorithm, hidden=[8], minibatch_size=20, **never_stop)
+    config: Any = build_algorithm_config(settings, env="unused", env_config={}, seed=1)
+    fragment: Any = random_fragment(2, steps=30, observation=2)
+    steps = {"timesteps": {NUM_ENV_STEPS_SAMPLED_LIFETIME: 60}, "num_epochs": 1}
+    learners: list[Any] = [config.build_learner(env=point_env) for _ in range(2)]
+    batch = learners[0]._make_batch_if_necessary(TrainingData(episodes=[fragment]))
+    learners[0].update(batch=batch, **steps)
+    learners[1].update(episodes=[fragment], **steps)
+    once, anew = (learner.module[DEFAULT_MODULE_ID].state_dict() for learner in learners)
+    first = config.build_learner(env=point_env).module[DEFAULT_MODULE_ID].state_dict()
+    for name, tensor in once.items():
+        torch.testing.assert_close(tensor, anew[name], atol=1e-6, rtol=0, msg=name)
+        assert not torch.equal(tensor, first[name]) or "const" in name
