@@ -17,11 +17,13 @@ from ray.tune import PlacementGroupFactory
 
 from iquitos_rl.config.run import ResourceConfig
 
-__all__ = ["Connection", "ResourceError", "connect", "trial_resources"]
+__all__ = ["Connection", "ResourceError", "connect", "learner_threads", "trial_resources"]
 
 LOGGER = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
+MOST_THREADS = 4
+"""Of a learner by default: at batches of some hundred samples more hardly help."""
 ANSWER_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
 
@@ -38,11 +40,13 @@ class Connection:
         dashboard_url: of the dashboard, None if there is none.
         cpus: of the whole cluster.
         gpus: of the whole cluster.
+        largest_node_cpus: of the node that has most of them.
     """
 
     dashboard_url: str | None
     cpus: float
     gpus: float
+    largest_node_cpus: float
 
 
 @contextmanager
@@ -154,6 +158,9 @@ def _describe() -> Connection:
         dashboard_url=f"http://{url}" if url else None,
         cpus=float(resources.get("CPU", 0.0)),
         gpus=float(resources.get("GPU", 0.0)),
+        largest_node_cpus=max(
+            (float(node["Resources"].get("CPU", 0.0)) for node in ray.nodes() if node["Alive"]), default=0.0
+        ),
     )
 
 
@@ -161,18 +168,22 @@ def trial_resources(resources: ResourceConfig, trials: int, connection: Connecti
     """What one trial reserves: the trial itself (it samples and learns), then one bundle per remote sampler.
 
     ``cpus_per_trial: auto`` gives each process the share of a CPU with which all trials fit side by side, at
-    most one.
+    most one. Where every process has a whole one and more are left, the learner has up to four, and as many
+    threads: see `learner_threads`.
 
     Raises:
         ResourceError: the cluster can never place such a trial, which Tune would leave pending for ever.
     """
     processes = 1 + resources.env_runners
     if resources.cpus_per_trial == "auto":
+        room = connection.cpus / trials
         # Rounded down to Ray's own precision, or the last trial would not fit.
-        share = min(1.0, math.floor(connection.cpus / (trials * processes) * 100) / 100)
+        share = min(1.0, math.floor(room / processes * 100) / 100)
         share = max(share, 0.01)
+        left = min(room - resources.env_runners * share, connection.largest_node_cpus)
+        learner = share if share < 1 else float(max(1, min(MOST_THREADS, int(left))))
     else:
-        share = float(resources.cpus_per_trial) / processes
+        learner = share = float(resources.cpus_per_trial) / processes
     if share * processes > connection.cpus:
         raise ResourceError(
             f"resources.cpus_per_trial: a trial needs {share * processes:g} CPUs, the cluster has "
@@ -184,5 +195,15 @@ def trial_resources(resources: ResourceConfig, trials: int, connection: Connecti
             f"resources.gpus_per_trial: a trial needs {gpus:g} GPUs, the cluster has {connection.gpus:g}; "
             "set it to 0 to train on the CPU"
         )
-    first = {"CPU": share} | ({"GPU": gpus} if gpus else {})
+    first = {"CPU": learner} | ({"GPU": gpus} if gpus else {})
     return PlacementGroupFactory([first] + [{"CPU": share}] * resources.env_runners)
+
+
+def learner_threads(reserved: PlacementGroupFactory) -> int:
+    """Threads of the process that learns: the whole CPUs it has reserved, one if it has less.
+
+    More than are reserved fight with the other trials: two torch processes with two threads each on two
+    cores ran 20 times slower. The number is the plan's and does not grow when other trials end, because sums
+    over another number of threads round differently: the same seed would no longer give the same agent.
+    """
+    return max(1, int(reserved.bundles[0]["CPU"]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,12 +63,14 @@ class TrialTask:
         dataset_path: absolute.
         fingerprint: of the dataset; a trial refuses to train on another.
         cpus_per_env_runner: what each remote sampler reserves.
+        threads: of the process that learns.
     """
 
     run: str
     dataset_path: str
     fingerprint: str
     cpus_per_env_runner: float = 1.0
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,7 @@ class SiteTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any], task: TrialTask | None = None) -> None:
         """Build the algorithm. Raises DatasetError or ValueError where data or settings do not fit."""
         assert task is not None
-        # More threads than this would fight with the other trials on the same cores.
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        torch.set_num_threads(task.threads)
         self.run_config = RunConfig.model_validate_json(task.run)
         self.algorithm_name: str = config["algorithm"]
         self.settings = getattr(self.run_config.algorithms, self.algorithm_name)

@@ -22,7 +22,7 @@ from iquitos_rl.evaluation.publish import publish
 from iquitos_rl.site import Dataset, DatasetError, build_dataset, load_dataset
 from iquitos_rl.tables import format_duration
 from iquitos_rl.training.agents import evaluate_agents
-from iquitos_rl.training.cluster import connect, trial_resources
+from iquitos_rl.training.cluster import connect, learner_threads, trial_resources
 from iquitos_rl.training.experiment import (
     ExperimentError,
     check_experiment,
@@ -223,6 +223,7 @@ def _run_tune(
         dataset_path=str(dataset.path),
         fingerprint=dataset.fingerprint,
         cpus_per_env_runner=reserved.bundles[-1]["CPU"],
+        threads=learner_threads(reserved),
     )
     trainable = tune.with_resources(tune.with_parameters(SiteTrainable, task=task), reserved)
     if exists:

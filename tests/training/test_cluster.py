@@ -13,13 +13,15 @@ from ray._private import ray_constants
 
 from iquitos_rl.config.run import ResourceConfig
 from iquitos_rl.training import cluster
-from iquitos_rl.training.cluster import Connection, ResourceError, connect, trial_resources
+from iquitos_rl.training.cluster import Connection, ResourceError, connect, learner_threads, trial_resources
 
 SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 
 
-def connection(cpus: float, gpus: float = 0.0) -> Connection:
-    return Connection(dashboard_url=None, cpus=cpus, gpus=gpus)
+def connection(cpus: float, gpus: float = 0.0, largest_node_cpus: float | None = None) -> Connection:
+    """One node, unless its size is given."""
+    largest = cpus if largest_node_cpus is None else largest_node_cpus
+    return Connection(dashboard_url=None, cpus=cpus, gpus=gpus, largest_node_cpus=largest)
 
 
 def bundles(resources: ResourceConfig, trials: int, at: Connection) -> list[dict[str, float]]:
@@ -34,15 +36,25 @@ def test_by_default_all_trials_fit_side_by_side(cpus: int, runners: int, trials:
     assert len(trial) == 1 + runners
     shares = [bundle["CPU"] for bundle in trial]
     assert trials * sum(shares) <= cpus + 1e-9
-    assert all(0 < share <= 1 for share in shares)
+    assert all(0 < share <= 1 for share in shares[1:])
+    assert shares[0] <= 4
     # no CPU lies idle that a process could use
-    assert shares[0] == 1 or trials * sum(shares) > 0.9 * cpus
+    assert shares[0] >= 1 or trials * sum(shares) > 0.9 * cpus
+    threads = learner_threads(trial_resources(ResourceConfig(env_runners=runners), trials, connection(cpus)))
+    assert threads == max(1, int(shares[0]))
     assert all(share * 10_000 == pytest.approx(round(share * 10_000)) for share in shares)  # Ray's precision
 
 
-def test_with_more_cpus_than_processes_each_has_one():
-    assert bundles(ResourceConfig(), 3, connection(64)) == [{"CPU": 1.0}]
-    assert bundles(ResourceConfig(env_runners=3), 3, connection(64)) == [{"CPU": 1.0}] * 4
+def test_with_more_cpus_than_processes_the_learner_has_more_of_them():
+    assert bundles(ResourceConfig(), 3, connection(5)) == [{"CPU": 1.0}]
+    assert bundles(ResourceConfig(), 1, connection(2)) == [{"CPU": 2.0}]
+    assert bundles(ResourceConfig(), 3, connection(64)) == [{"CPU": 4.0}]  # more threads hardly help
+    assert bundles(ResourceConfig(env_runners=3), 3, connection(64)) == [{"CPU": 4.0}, *[{"CPU": 1.0}] * 3]
+
+
+def test_a_learner_fits_on_a_node():
+    assert bundles(ResourceConfig(), 1, connection(64, largest_node_cpus=2)) == [{"CPU": 2.0}]
+    assert bundles(ResourceConfig(), 1, connection(8, largest_node_cpus=1)) == [{"CPU": 1.0}]
 
 
 def test_a_number_of_cpus_is_divided_among_the_processes_of_the_trial():
