@@ -19,31 +19,41 @@ class PointEnv(gym.Env[np.ndarray, np.ndarray]):
     Observation: position, and the share of the episode that is over. Action: [0] step in [-1, 1], a fifth of
     it is taken; [1] in [0, 1], costs its square. Reward: -(position^2) - action[1]^2 / 10. Truncated after
     `episode_steps`; terminated, if `terminates`, beyond |position| > 2.
+
+    As it is, the action of highest reward is the best one, whatever comes after. If `delayed`, a step is
+    taken one time step after it was chosen, the one to come is a third observation, and the reward of an
+    action says nothing about it: what it was good for has to be learnt from the value of what follows.
     """
 
     def __init__(self, config: dict[str, Any] | None = None):
         config = config or {}
         self.episode_steps = config.get("episode_steps", 20)
         self.terminates = config.get("terminates", False)
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+        self.delayed = config.get("delayed", False)
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (3 if self.delayed else 2,), np.float32)
         self.action_space = gym.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 1], np.float32))
         self._position = 0.0
+        self._to_come = 0.0
         self._step = 0
 
     def _observation(self) -> np.ndarray:
-        return np.array([self._position, self._step / self.episode_steps], np.float32)
+        observation = [self._position, self._step / self.episode_steps]
+        return np.array([*observation, self._to_come] if self.delayed else observation, np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self._position = float(self.np_random.uniform(-1, 1))
+        self._to_come = 0.0
         self._step = 0
         return self._observation(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         assert self.action_space.contains(action), f"{action} is out of bounds"
-        self._position += STEP_SIZE * float(action[0])
+        chosen = float(action[0])
+        taken, self._to_come = (self._to_come, chosen) if self.delayed else (chosen, 0.0)
+        self._position += STEP_SIZE * taken
         self._step += 1
         reward = -(self._position**2) - 0.1 * float(action[1]) ** 2
         terminated = self.terminates and abs(self._position) > 2
@@ -57,10 +67,13 @@ def best_actions(observations: np.ndarray) -> np.ndarray:
     farther one, and no start lies beyond |position| = 1 (tests compare it with dynamic programming).
 
     Args:
-        observations: shape (N, 2).
+        observations: shape (N, 2), or (N, 3) with delay.
 
     Returns:
         Actions within the environment's bounds, shape (N, 2).
     """
-    steps = np.clip(-observations[:, 0] / STEP_SIZE, -1.0, 1.0)
+    there = observations[:, 0]
+    if observations.shape[1] == 3:
+        there = there + STEP_SIZE * observations[:, 2]
+    steps = np.clip(-there / STEP_SIZE, -1.0, 1.0)
     return np.stack((steps, np.zeros_like(steps)), axis=1).astype(np.float32)
