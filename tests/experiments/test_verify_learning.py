@@ -41,6 +41,7 @@ def test_the_best_return_is_that_of_dynamic_programming(task: str, steps_that_mo
         ([r + 1.0 for r in LEARNT], LEARNT, False),
         ([r - 0.1 for r in LEARNT], LEARNT, False),  # surely worse, but by 1 % of the way of 10
         ([-0.3, -0.3, -0.3, -0.3, -5.0], LEARNT, False),  # far worse in the mean, but by one seed of five
+        ([-0.3, -0.3, -0.3, -0.3, float("nan")], LEARNT, True),
         ([-1.0, -1.1], [-0.3, -0.3], False),  # two seeds are no verdict
     ],
 )
