@@ -4,7 +4,7 @@
     .venv/bin/python experiments/verify_learning.py --task delayed --algo ppo a2c --seeds 3 [--json]
 
 The tasks are small and their best return is known: a point on a line to be driven to 0, at once ("point") or
-with a delay of one step, so that only the critic tells what an action is good for ("delayed"); see
+with a delay of one step, so that an action's own reward does not tell what it is good for ("delayed"); see
 tests/algorithms/point_env.py. For each algorithm and seed three contenders with equal settings
 (experiments/learning_contenders.py says what is equal and what cannot be) learn for the same number of
 environment steps. After half of them ("halfway") and at the end ("trained") their policies act without

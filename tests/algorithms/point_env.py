@@ -22,7 +22,7 @@ class PointEnv(gym.Env[np.ndarray, np.ndarray]):
 
     As it is, the action of highest reward is the best one, whatever comes after. If `delayed`, a step is
     taken one time step after it was chosen, the one to come is a third observation, and the reward of an
-    action says nothing about it: what it was good for has to be learnt from the value of what follows.
+    action says nothing about it: what it was good for shows in the rewards and values that follow.
     """
 
     def __init__(self, config: dict[str, Any] | None = None):

@@ -66,7 +66,7 @@ def test_a_difference_has_welchs_interval() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*Overriding environment rllib-single-agent-env-v0:UserWarning")
 def test_all_contenders_learn_and_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    assert verify_learning.main(["--task", "point", "--seeds", "1", "--env-steps", "300", "--json"]) == 0
+    assert verify_learning.main(["--task", "point", "--seeds", "1", "--env-steps", "240", "--json"]) == 0
     output = json.loads(capsys.readouterr().out)
     assert {"ray", "stable-baselines3", "torch"} <= output["versions"].keys()
     assert [result["algorithm"] for result in output["results"]] == ["a2c", "ppo", "sac"]
@@ -75,11 +75,11 @@ def test_all_contenders_learn_and_are_reported(capsys: pytest.CaptureFixture[str
         assert result["differences"].keys() == {"RLlib", "SB3"}
         for name, contender in result["contenders"].items():
             assert contender["interval"] == {"halfway": None, "trained": None}  # one seed
-            assert 300 <= contender["env_steps"] < 300 + 2 * 256  # whole rollouts
+            assert 240 <= contender["env_steps"] < 240 + 256  # whole rollouts
             run = contender["runs"][0]
             assert run["trained"] != run["untrained"], name
             assert run["trained"] <= result["best"]
-            # 512 steps are enough for PPO, a few hundred are not for the others
+            # one rollout is enough for PPO to be better, not for the others
             assert result["algorithm"] != "ppo" or run["trained"] > run["untrained"] + 2.0, name
 
 
