@@ -40,7 +40,8 @@ lint: $(READY) ## check style, format and types
 	"$(VENV)/bin/ruff" format --check .
 	"$(VENV)/bin/mypy"
 
-verify: $(READY) ## compare with CityLearn over whole years, prove the optimum (three hours); see docs/benchmarks.md
+verify: $(READY) ## compare with CityLearn, RLlib and Stable-Baselines3, prove the optimum (three hours); see docs
+	"$(VENV)/bin/python" experiments/verify_learning.py
 	"$(VENV)/bin/python" experiments/verify_parity.py
 	"$(VENV)/bin/python" experiments/baseline_bar.py --citylearn
 	"$(VENV)/bin/iquitos-rl" dataset build

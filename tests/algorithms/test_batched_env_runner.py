@@ -18,8 +18,9 @@ from iquitos_rl.algorithms import build_algorithm_config
 from iquitos_rl.algorithms.batched_env_runner import BatchedEnvRunner
 from iquitos_rl.algorithms.errors import NonFiniteActionError
 from iquitos_rl.algorithms.fragment import Fragment
-from tests.algorithms.conftest import ENV, PointEnv
+from tests.algorithms.conftest import ENV
 from tests.algorithms.fragments import episodes_of, sorted_rows
+from tests.algorithms.point_env import PointEnv
 
 pytestmark = [
     # RLlib registers every environment under this one name
