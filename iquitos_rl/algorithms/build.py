@@ -171,7 +171,9 @@ def _on_policy_training(
         "gamma": settings.gamma,
         "lambda_": settings.gae_lambda,
         "train_batch_size_per_learner": _share("n_steps", settings.n_steps, num_learners),
-        "minibatch_size": _share("minibatch_size", settings.minibatch_size, num_learners),
+        "minibatch_size": None
+        if settings.minibatch_size is None
+        else _share("minibatch_size", settings.minibatch_size, num_learners),
         "entropy_coeff": _schedule(settings.entropy_coefficient, settings.env_steps),
         "vf_loss_coeff": settings.value_coefficient,
         "grad_clip": settings.max_grad_norm,

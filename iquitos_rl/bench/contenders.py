@@ -272,7 +272,8 @@ class StableBaselines3:
                 },
             }
         if settings.algorithm == "ppo":
-            options |= {"batch_size": min(settings.minibatch_size, self._steps), "n_epochs": settings.epochs}
+            size = min(settings.minibatch_size or self._steps, self._steps)
+            options |= {"batch_size": size, "n_epochs": settings.epochs}
         self._model = getattr(stable_baselines3, settings.algorithm.upper())("MlpPolicy", env, **options)
         self._learning = _Stopwatch()
         self._learning.watch(self._model, "train")

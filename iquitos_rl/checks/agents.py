@@ -210,7 +210,7 @@ def smallest_run(run: RunConfig) -> RunConfig:
     for name in ("a2c", "ppo"):
         settings = getattr(run.algorithms, name)
         if settings is not None:
-            minibatch = min(settings.minibatch_size, max(1, rollout // 2))
+            minibatch = min(settings.minibatch_size or rollout, max(1, rollout // 2))
             small[name] = settings.model_copy(
                 update={"n_steps": rollout, "minibatch_size": minibatch, "env_steps": rollout}
             )

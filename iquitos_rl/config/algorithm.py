@@ -56,8 +56,9 @@ class _OnPolicySettings(_Settings):
         description="Environment steps gathered before each update, in TOTAL over all parallel environments "
         "(Stable-Baselines3 counts them per environment); >= 1."
     )
-    minibatch_size: PositiveCount = Field(
-        description="Samples per gradient step; 1..n_steps. What is left over is the last, smaller minibatch."
+    minibatch_size: PositiveCount | None = Field(
+        description="Samples per gradient step; 1..n_steps, or null for the whole rollout at once. What is "
+        "left over is the last, smaller minibatch."
     )
     entropy_coefficient: EntropyCoefficient = Field(description="Entropy bonus at the start and at the end.")
     gae_lambda: Fraction = Field(
@@ -71,7 +72,7 @@ class _OnPolicySettings(_Settings):
 
     @model_validator(mode="after")
     def _minibatch_fits_the_rollout(self) -> _OnPolicySettings:
-        if self.minibatch_size > self.n_steps:
+        if self.minibatch_size is not None and self.minibatch_size > self.n_steps:
             raise ValueError(
                 f"minibatch_size ({self.minibatch_size}) must not exceed n_steps ({self.n_steps})"
             )

@@ -218,3 +218,11 @@ def test_impossible_combinations_say_what_would_be_possible(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         build_algorithm_config(load_settings(algorithm), env="any", env_config={}, **options)
+
+
+@pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
+def test_the_whole_rollout_can_be_one_minibatch(algorithm: str, load_settings: Callable[..., Any]) -> None:
+    """However many steps it turns out to have: a rollout ends a few steps late after resets."""
+    settings = load_settings(algorithm, minibatch_size=None)
+    assert settings.minibatch_size is None
+    assert build_algorithm_config(settings, env="unused", env_config={}).minibatch_size is None

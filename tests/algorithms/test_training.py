@@ -68,6 +68,12 @@ def test_learns_a_continuous_control_task(name: str, changes: dict[str, Any], bu
     assert after > -3.0
 
 
+def test_a_whole_rollout_is_one_gradient_step(build: Any) -> None:
+    algorithm = build("a2c", minibatch_size=None)
+    for _ in range(3):
+        assert _results(algorithm.train())["num_minibatch_updates"] == 1
+
+
 @pytest.mark.parametrize("name", ["a2c", "ppo"])
 def test_on_policy_results(name: str, build: Any) -> None:
     algorithm = build(name)
