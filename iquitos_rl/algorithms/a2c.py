@@ -20,8 +20,7 @@ class A2C(OnPolicyAlgorithm):
     update is Stable-Baselines3's, except that the rollout may be split into minibatches (see `A2CLearner`).
 
     Each iteration samples `train_batch_size_per_learner` x learners environment steps with the current
-    policy, takes one pass of gradient steps over them, and sends the new weights to the env runners. The
-    sampling, the order of these three and the checkpoints are those of RLlib's PPO.
+    policy, takes one pass of gradient steps over them, and sends the new weights to the env runners.
 
     A minimal use, on one process:
 

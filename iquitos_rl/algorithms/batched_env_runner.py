@@ -6,7 +6,6 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -18,83 +17,16 @@ from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.env_runner import ENV_STEP_TIMER, NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
-from ray.rllib.utils.metrics import RLMODULE_INFERENCE_TIMER
+from ray.rllib.utils.metrics import RLMODULE_INFERENCE_TIMER, WEIGHTS_SEQ_NO
 
 from iquitos_rl.algorithms.errors import NonFiniteActionError
-from iquitos_rl.algorithms.fragment import Fragment
+from iquitos_rl.algorithms.fragment import Fragment, FragmentRows
 
-__all__ = ["BatchedEnvRunner", "check_env_runner_config"]
+__all__ = ["BatchedEnvRunner"]
 
 LOGGER = logging.getLogger("ray.rllib")
 SAMPLER = "sampler"
 """Component of the runner's state: where its environments and its random numbers are."""
-UNSUPPORTED = (
-    "on_episode_created",
-    "on_episode_start",
-    "on_episode_step",
-    "on_episode_end",
-)
-"""Callbacks of RLlib's that are given an episode object, of which there is none here."""
-
-
-def check_env_runner_config(config: Any) -> None:
-    """Refuse what this runner would silently leave out.
-
-    Raises:
-        ValueError: connectors or callbacks on single episodes; the text says what to use instead.
-    """
-    connectors = ("_env_to_module_connector", "_module_to_env_connector")
-    if any(getattr(config, name, None) is not None for name in connectors):
-        raise ValueError(
-            "connectors between environment and module are not run by the batched env runner: scale "
-            "observations in the environment, as iquitos_rl's does, so that every checkpoint and every "
-            "deployment has it"
-        )
-    given = [name for name in UNSUPPORTED if getattr(config, f"callbacks_{name}", None)]
-    if given:
-        raise ValueError(
-            f"callbacks {', '.join(given)}: the batched env runner has no episode objects; use "
-            "on_sample_end, which is given the fragments"
-        )
-
-
-@dataclass
-class _Rows:
-    """Arrays for the rows of a fragment; they grow where more rows are needed than expected."""
-
-    observations: NDArray[np.float32]
-    actions: NDArray[np.float32]
-    log_probs: NDArray[np.float32]
-    rewards: NDArray[np.float32]
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    real: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, rows: int, environments: int, observation: int, action: int) -> _Rows:
-        shape = (rows, environments)
-        return cls(
-            observations=np.empty((rows + 1, environments, observation), np.float32),
-            actions=np.empty((*shape, action), np.float32),
-            log_probs=np.zeros(shape, np.float32),
-            rewards=np.empty(shape, np.float32),
-            terminated=np.empty(shape, bool),
-            truncated=np.empty(shape, bool),
-            real=np.empty(shape, bool),
-        )
-
-    def __len__(self) -> int:
-        return len(self.rewards)
-
-    def grown(self) -> _Rows:
-        """Twice as many rows, the first of them these."""
-        more = len(self)
-        extra = {name: np.empty((more, *a.shape[1:]), a.dtype) for name, a in vars(self).items()}
-        return _Rows(**{name: np.concatenate((a, extra[name])) for name, a in vars(self).items()})
-
-    def first(self, rows: int) -> dict[str, NDArray[Any]]:
-        """The first rows, and the observations after them."""
-        return {n: a[: rows + (1 if n == "observations" else 0)] for n, a in vars(self).items()}
 
 
 class BatchedEnvRunner(SingleAgentEnvRunner):
@@ -119,6 +51,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._begin_anew()
         self._finished: list[tuple[int, float, float]] = []
         self._steps_sampled = 0
+        self._restored: dict[str, Any] | None = None
         self._incarnation = uuid.uuid4().hex
 
     def _begin_anew(self) -> None:
@@ -150,6 +83,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
                 raise ValueError(f"{name} {space}: the batched env runner needs a Box of one dimension")
         action = vector.single_action_space
         self._low, self._high = action.low, action.high
+        self._bounded = bool(action.bounded_below.all() and action.bounded_above.all())
 
     def make_module(self) -> None:
         """Make the module, as RLlib does, for acting: it is switched to that for each step otherwise."""
@@ -166,26 +100,31 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         force_reset: bool = False,
     ) -> list[Fragment]:
         """Sample at least so many real steps, or until so many episodes have ended; see RLlib's `sample`."""
-        failures = 0
+        failures, noted = 0, len(self._finished)
+        anew = force_reset or num_episodes is not None
         while True:
-            if force_reset or num_episodes is not None or self._needs_initial_reset:
-                self._reset()
-            self._needs_initial_reset = num_episodes is not None
             try:
-                fragment, ended = self._collect(num_timesteps, num_episodes, explore, random_actions)
+                if anew or self._needs_initial_reset:
+                    self._reset()
+                self._needs_initial_reset = num_episodes is not None
+                fragment = self._collect(num_timesteps, num_episodes, explore, random_actions)
             except _EnvironmentFailedError as failure:
                 failures += 1
+                del self._finished[noted:]  # of the fragment that is begun again
                 self._recreate(failure, failures)
                 continue
             steps = len(fragment)
             if steps:
                 self._log_env_steps(self._metrics_num_env_steps_sampled, steps)
-            self._increase_sampled_metrics(steps, ended)
+            self._increase_sampled_metrics(steps, len(self._finished) - noted)
             return [fragment]
 
     def _reset(self) -> None:
         seed = self._seed if self._needs_initial_reset else None
-        observations, _ = self._try_env_reset(seed=seed, options=None)
+        try:
+            observations, _ = cast(Any, self._vector).reset(seed=seed)
+        except Exception as error:
+            raise _EnvironmentFailedError from error
         self._begin_anew()
         self._observations = np.asarray(observations, np.float32).copy()
 
@@ -205,17 +144,24 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             ) from reason
         LOGGER.warning("the environment failed (%r): made anew, %d of %d", reason, failures, tolerated)
         self.make_env()
+        self._change_seed(failures)
+
+    def _change_seed(self, failures: int = 0) -> None:
+        """Let the next reset choose other windows than those that this seed began with."""
+        if self._seed is not None:
+            mixed = np.random.SeedSequence([self._seed, self._steps_sampled, failures])
+            self._seed = int(mixed.generate_state(1)[0]) // 2
 
     def _collect(
         self, num_timesteps: int | None, num_episodes: int | None, explore: bool, random_actions: bool
-    ) -> tuple[Fragment, int]:
+    ) -> Fragment:
         vector = cast(Any, self._vector)
         environments = self.num_envs
         # An environment is reset now and then, which takes a row: a little more room than is asked for.
         expected = -(-num_timesteps // environments) if num_timesteps is not None else 256
-        rows = _Rows.of(expected + 1 + expected // 8, environments, *self._sizes())
+        rows = FragmentRows.of(expected + 1 + expected // 8, environments, *self._sizes())
         rows.observations[0] = self._observations
-        continues, ended_before = self._continues, len(self._finished)
+        continues = self._continues
         row = steps = episodes = 0
         in_environment = in_module = 0.0
         while steps < num_timesteps if num_timesteps is not None else episodes < cast(int, num_episodes):
@@ -245,17 +191,16 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             if self._ended.any():
                 episodes += self._note_ends(None if num_episodes is None else num_episodes - episodes)
         self._observations = rows.observations[row].copy()
-        self._continues = True
+        self._continues, self._restored = True, None
         self._steps_sampled += steps
         self._log_times(row, in_environment, in_module)
         remote = bool(self.worker_index)
-        fragment = Fragment(
+        return Fragment(
             **rows.first(row),
             runner=self.worker_index or 0,
             continues=continues,
             sampler_state=self.sampler_state() if remote and not self.config.in_evaluation else None,
         )
-        return fragment, len(self._finished) - ended_before
 
     def _sizes(self) -> tuple[int, int]:
         vector = cast(Any, self._vector)
@@ -273,12 +218,20 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
                     log_probs[:] = log_prob.cpu().numpy()
                 else:
                     drawn = self._choose(tensor)
-            except RuntimeError as error:  # torch does not draw with a standard deviation that is NaN
+            except RuntimeError as error:
+                if self._is_finite(tensor):
+                    raise  # out of memory, for example
+                # torch does not draw with a standard deviation that is NaN
                 raise NonFiniteActionError(self.worker_index or 0) from error
         actions: NDArray[np.float32] = drawn.cpu().numpy()
         if not np.isfinite(actions).all():
             raise NonFiniteActionError(self.worker_index or 0)
         return actions, self._to_bounds(actions)
+
+    def _is_finite(self, observations: torch.Tensor) -> bool:
+        """Whether the policy's distributions are."""
+        outputs = cast(Any, self.module).forward_inference({Columns.OBS: observations})
+        return bool(torch.isfinite(outputs[Columns.ACTION_DIST_INPUTS]).all())
 
     def _draw(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         module: Any = self.module
@@ -303,6 +256,8 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
     def _to_bounds(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """What RLlib's NormalizeAndClipActions does: [-1, 1] to the bounds, or clipped to them, as set."""
         if self.config.normalize_actions:
+            if not self._bounded:
+                return actions
             actions = self._low + (actions + 1.0) * ((self._high - self._low) / 2.0)
         elif not self.config.clip_actions:
             return actions
@@ -343,7 +298,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         Environments that cannot tell their state (`BatchVectorEnv` can) begin new episodes instead.
         """
         if not self._continues or self._vector is None:
-            return None
+            return self._restored  # nothing was sampled since
         unwrapped: Any = self._vector.unwrapped
         return {
             "runner": self.worker_index or 0,
@@ -372,18 +327,15 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             raise ValueError(
                 f"a state of {len(state['observations'])} environments for {self.num_envs} of them"
             )
-        vector: Any = cast(Any, self._vector).unwrapped
         torch.set_rng_state(torch.from_numpy(state["torch"]))
         self._steps_sampled = state["steps_sampled"]
+        self._begin_anew()
         if state["environments"] is None:
-            # New episodes, but not the ones that this seed began with.
-            if self._seed is not None:
-                mixed = np.random.SeedSequence([self._seed, self._steps_sampled])
-                self._seed = int(mixed.generate_state(1)[0]) // 2
+            self._restored = {**state, "incarnation": self._incarnation}
+            self._change_seed()
             self._needs_initial_reset = True
             return self._incarnation
-        self._begin_anew()
-        vector.set_state(state["environments"])
+        cast(Any, self._vector).unwrapped.set_state(state["environments"])
         self._observations = np.array(state["observations"], np.float32)
         self._ended = state["ended"].copy()
         self._lengths, self._returns = state["lengths"].copy(), state["returns"].copy()
@@ -392,19 +344,26 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         return self._incarnation
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> Any:
-        """RLlib's state, and `sampler_state` of the local runner."""
+        """RLlib's state, and `sampler_state` of the local training runner."""
         state = super().get_state(components, not_components=not_components, **kwargs)
-        if self._check_component(SAMPLER, components, not_components) and not self.worker_index:
+        if self._check_component(SAMPLER, components, not_components) and self._is_local_training_runner:
             state[SAMPLER] = self.sampler_state()
         return state
 
+    @property
+    def _is_local_training_runner(self) -> bool:
+        return not self.worker_index and not self.config.in_evaluation
+
     def set_state(self, state: Any) -> None:
         """Take over a state; the sampler's only if it is this runner's own."""
+        if state.get(WEIGHTS_SEQ_NO, 0) < self._weights_seq_no:
+            # RLlib ignores older weights. They come when an earlier checkpoint is restored.
+            self._weights_seq_no = 0
         super().set_state(state)
         sampler = state.get(SAMPLER)
-        if sampler is not None and sampler["runner"] == (self.worker_index or 0):
+        if sampler is not None and self._is_local_training_runner:
             self.restore_sampler(sampler)
 
 
 class _EnvironmentFailedError(Exception):
-    """A step of the environment raised; the cause is its error."""
+    """A step or a reset of the environment raised; the cause is its error."""

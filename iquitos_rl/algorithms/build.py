@@ -83,7 +83,10 @@ def build_algorithm_config(
         sample_timeout_s=600,
     )
     # How long training waits for a runner that died: Ray starts it again within seconds, if there is room.
-    config.fault_tolerance(env_runner_health_probe_timeout_s=60)
+    # It, or an environment, may fail three times in a row.
+    config.fault_tolerance(
+        env_runner_health_probe_timeout_s=60, num_consecutive_env_runner_failures_tolerance=3
+    )
     config.learners(num_learners=num_learners, num_gpus_per_learner=num_gpus_per_learner)
     config.debugging(seed=seed)
     return config

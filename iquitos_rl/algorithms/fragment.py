@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Fragment"]
+__all__ = ["Fragment", "FragmentRows"]
 
 
 @dataclass(frozen=True)
@@ -96,3 +96,43 @@ class Fragment:
             continues=self.continues and start == 0,
             sampler_state=None,
         )
+
+
+@dataclass
+class FragmentRows:
+    """Arrays for the rows of a fragment; they grow where more rows are needed than expected."""
+
+    observations: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    log_probs: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    real: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, rows: int, environments: int, observation: int, action: int) -> FragmentRows:
+        """Room for so many rows, of observations and actions of these lengths."""
+        shape = (rows, environments)
+        return cls(
+            observations=np.empty((rows + 1, environments, observation), np.float32),
+            actions=np.empty((*shape, action), np.float32),
+            log_probs=np.zeros(shape, np.float32),
+            rewards=np.empty(shape, np.float32),
+            terminated=np.empty(shape, bool),
+            truncated=np.empty(shape, bool),
+            real=np.empty(shape, bool),
+        )
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def grown(self) -> FragmentRows:
+        """Twice as many rows, the first of them these."""
+        more = len(self)
+        extra = {name: np.zeros((more, *a.shape[1:]), a.dtype) for name, a in vars(self).items()}
+        return FragmentRows(**{name: np.concatenate((a, extra[name])) for name, a in vars(self).items()})
+
+    def first(self, rows: int) -> dict[str, NDArray[Any]]:
+        """The first rows, and the observations after them."""
+        return {n: a[: rows + (1 if n == "observations" else 0)] for n, a in vars(self).items()}

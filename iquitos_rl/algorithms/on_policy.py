@@ -25,6 +25,7 @@ from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
@@ -44,7 +45,8 @@ from iquitos_rl.algorithms.actor_critic import (
     gaussian_log_prob,
 )
 from iquitos_rl.algorithms.advantages import generalised_advantages
-from iquitos_rl.algorithms.batched_env_runner import BatchedEnvRunner, check_env_runner_config
+from iquitos_rl.algorithms.batched_env_runner import BatchedEnvRunner
+from iquitos_rl.algorithms.env_runner_checks import check_env_runner_config
 from iquitos_rl.algorithms.errors import NonFiniteGradientError
 from iquitos_rl.algorithms.fragment import Fragment
 from iquitos_rl.algorithms.minibatches import ShuffledMinibatches
@@ -72,11 +74,22 @@ class OnPolicyConfig(rllib_ppo.PPOConfig):
         super().__init__(algo_class=algo_class)
         self.use_kl_loss = False
         self.kl_coeff = 0.0
+        self.grad_clip_by = "global_norm"
         self.vf_clip_param = float("inf")
         self.normalize_advantage = False
         self.env_runner_cls = BatchedEnvRunner
         # The learner looks at the gradients' norm instead, and never gets as far as applying one that is not.
         self.torch_skip_nan_gradients = True
+        # Stable-Baselines3's network; RLlib would share layers between actor and critic.
+        self.rl_module(
+            model_config=DefaultModelConfig(
+                fcnet_hiddens=[64, 64],
+                fcnet_activation="tanh",
+                head_fcnet_hiddens=[],
+                vf_share_layers=False,
+                free_log_std=True,
+            )
+        )
 
     def training(self, *, normalize_advantage: Any = NotProvided, **kwargs: Any) -> OnPolicyConfig:
         """Set training options: `normalize_advantage` (bool, per minibatch), and all of RLlib's PPO."""
@@ -89,6 +102,19 @@ class OnPolicyConfig(rllib_ppo.PPOConfig):
         """Check the options; raises ValueError."""
         super().validate()
         check_env_runner_config(self)
+        model = self.model_config
+        for key, value, needed in (
+            ("use_kl_loss", self.use_kl_loss, False),
+            ("vf_clip_param", self.vf_clip_param, float("inf")),
+            ("use_critic", self.use_critic, True),
+            ("use_gae", self.use_gae, True),
+            ("grad_clip_by", self.grad_clip_by, "global_norm"),
+            ("model_config: vf_share_layers", model.get("vf_share_layers"), False),
+            ("model_config: free_log_std", model.get("free_log_std"), True),
+            ("model_config: use_lstm", model.get("use_lstm", False), False),
+        ):
+            if value != needed:
+                raise ValueError(f"{key} = {value!r}: A2C and PPO here have {needed!r} only")
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """Return the network both algorithms use."""

@@ -19,8 +19,8 @@ KL_TOLERANCE = 1.5
 class PPO(OnPolicyAlgorithm):
     """Proximal policy optimisation with the clipped objective.
 
-    Paper: Schulman et al. 2017, "Proximal Policy Optimization Algorithms", arXiv:1707.06347. Sampling, weight
-    synchronisation and checkpoints are RLlib's; the update is Stable-Baselines3's (see `PPOLearner`).
+    Paper: Schulman et al. 2017, "Proximal Policy Optimization Algorithms", arXiv:1707.06347. The update
+    is Stable-Baselines3's (see `PPOLearner`).
     """
 
     @classmethod

@@ -21,7 +21,8 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from iquitos_rl.algorithms.batched_env_runner import BatchedEnvRunner, check_env_runner_config
+from iquitos_rl.algorithms.batched_env_runner import BatchedEnvRunner
+from iquitos_rl.algorithms.env_runner_checks import check_env_runner_config
 from iquitos_rl.algorithms.replay import ReplayBuffer
 from iquitos_rl.algorithms.sac_learner import SACLearner
 from iquitos_rl.algorithms.sac_module import QNetworkCatalog, SACModule

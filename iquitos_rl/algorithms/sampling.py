@@ -37,7 +37,9 @@ class FragmentSampling:
     of its runner along. A runner that died is started again (by RLlib), put back to where its last fragment
     ended, and samples the missing one: the training sees the same data as if nothing had happened. The
     training waits for that, at most ``env_runner_health_probe_timeout_s``; then the others sample in its
-    place until it is back. One that does not answer for ``sample_timeout_s`` is ended and started again.
+    place until it is back, and so they do if it dies again and again. One that does not answer for
+    ``sample_timeout_s`` is ended and started again. An error in a runner is raised here: started again at the
+    same place, it would meet the same error.
     """
 
     config: Any
@@ -81,21 +83,27 @@ class FragmentSampling:
 
     def _sample_remotely(self) -> list[tuple[list[Fragment], Any]]:
         """What each remote runner has sampled, with its metrics, in the order of their indices."""
-        group = self.env_runner_group
-        runners = range(1, group.num_remote_env_runners() + 1)
+        runners = set(range(1, self.env_runner_group.num_remote_env_runners() + 1))
         sampled: dict[int, tuple[list[Fragment], Any]] = {}
-        deadline = time.monotonic() + self.config.env_runner_health_probe_timeout_s
+        restarts_left = self.config.num_consecutive_env_runner_failures_tolerance
+        deadline: float | None = None
         while True:
-            for index, result in self._ask(set(runners).difference(sampled)):
+            for index, result in self._ask(runners.difference(sampled)):
                 sampled[index] = result
                 self._sampler_states[index] = _state_after(result[0])
-            missing = set(runners).difference(sampled)
+            missing = runners.difference(sampled)
             if not missing.difference(self._given_up) and sampled:
                 return [sampled[index] for index in sorted(sampled)]
-            if time.monotonic() > deadline:
+            if restarts_left > 0 and self.restore_env_runners(self.env_runner_group):
+                restarts_left -= 1
+                deadline = None
+                continue
+            # Ray is still starting them. The time that takes counts from here, not from when they were asked.
+            deadline = deadline or time.monotonic() + self.config.env_runner_health_probe_timeout_s
+            if restarts_left <= 0 or time.monotonic() > deadline:
                 self._give_up(missing)
-            elif not self.restore_env_runners(group):
-                time.sleep(RETRY_SECONDS)  # Ray is still starting them
+            else:
+                time.sleep(RETRY_SECONDS)
 
     def _give_up(self, runners: set[int]) -> None:
         """Wait no longer for some runners, until they answer again."""
@@ -165,7 +173,7 @@ class FragmentSampling:
                 self._sampler_states[index] = {**state, "incarnation": answer.get()}
 
     def sync_weights(self, learner_results: list[Any]) -> None:
-        """Send the learner's weights to all runners, and wait: the next fragment is sampled with them."""
+        """Send the learner's weights to all runners; a runner takes them in before it samples again."""
         group = self.env_runner_group
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             if group.num_remote_env_runners():

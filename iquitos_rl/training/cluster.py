@@ -40,13 +40,13 @@ class Connection:
         dashboard_url: of the dashboard, None if there is none.
         cpus: of the whole cluster.
         gpus: of the whole cluster.
-        largest_node_cpus: of the node that has most of them.
+        node_cpus: of each node.
     """
 
     dashboard_url: str | None
     cpus: float
     gpus: float
-    largest_node_cpus: float
+    node_cpus: tuple[float, ...]
 
 
 @contextmanager
@@ -158,9 +158,7 @@ def _describe() -> Connection:
         dashboard_url=f"http://{url}" if url else None,
         cpus=float(resources.get("CPU", 0.0)),
         gpus=float(resources.get("GPU", 0.0)),
-        largest_node_cpus=max(
-            (float(node["Resources"].get("CPU", 0.0)) for node in ray.nodes() if node["Alive"]), default=0.0
-        ),
+        node_cpus=tuple(float(node["Resources"].get("CPU", 0.0)) for node in ray.nodes() if node["Alive"]),
     )
 
 
@@ -180,8 +178,7 @@ def trial_resources(resources: ResourceConfig, trials: int, connection: Connecti
         # Rounded down to Ray's own precision, or the last trial would not fit.
         share = min(1.0, math.floor(room / processes * 100) / 100)
         share = max(share, 0.01)
-        left = min(room - resources.env_runners * share, connection.largest_node_cpus)
-        learner = share if share < 1 else float(max(1, min(MOST_THREADS, int(left))))
+        learner = share if share < 1 else _learner_cpus(resources.env_runners, trials, connection)
     else:
         learner = share = float(resources.cpus_per_trial) / processes
     if share * processes > connection.cpus:
@@ -197,6 +194,14 @@ def trial_resources(resources: ResourceConfig, trials: int, connection: Connecti
         )
     first = {"CPU": learner} | ({"GPU": gpus} if gpus else {})
     return PlacementGroupFactory([first] + [{"CPU": share}] * resources.env_runners)
+
+
+def _learner_cpus(env_runners: int, trials: int, connection: Connection) -> float:
+    """The most CPUs for each learner with which all trials still fit on the nodes, each whole on one."""
+    for cpus in range(MOST_THREADS, 1, -1):
+        if sum(int(node // (cpus + env_runners)) for node in connection.node_cpus) >= trials:
+            return float(cpus)
+    return 1.0
 
 
 def learner_threads(reserved: PlacementGroupFactory) -> int:

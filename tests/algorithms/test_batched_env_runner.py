@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.connectors.env_to_module import MeanStdFilter
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
@@ -45,6 +46,13 @@ class FailingEnv(PointEnv):
         if self._fails and self._step == 2:
             raise OSError("the meter does not answer")
         return super().step(action)
+
+
+class FailingResetEnv(FailingEnv):
+    """Cannot even be reset."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        raise OSError("the meter does not answer")
 
 
 @pytest.fixture
@@ -199,6 +207,38 @@ def test_an_environment_that_always_fails_does_not_go_on_for_ever(runner_of: Any
         runner.sample(num_timesteps=30, explore=True)
 
 
+def test_environments_made_anew_begin_other_episodes(runner_of: Any) -> None:
+    first = runner_of().sample(num_timesteps=3, explore=True)[0].observations[0]
+    FailingEnv.lives = 0
+    runner = runner_of(env=FailingEnv, env_config={"failures": 3}, restart_failed_sub_environments=True)
+    (fragment,) = runner.sample(num_timesteps=3, explore=True)  # fails in its third step
+    assert np.array_equal(fragment.observations[0], first)
+    (fragment,) = runner.sample(num_timesteps=9, explore=True)
+    assert not fragment.continues
+    assert not np.array_equal(fragment.observations[0], first)
+
+
+def test_an_environment_that_cannot_be_reset_does_not_go_on_for_ever(runner_of: Any) -> None:
+    runner = runner_of(
+        env=FailingResetEnv,
+        restart_failed_sub_environments=True,
+        num_consecutive_env_runner_failures_tolerance=2,
+    )
+    with pytest.raises(RuntimeError, match=r"failed 3 times in a row.*meter does not answer"):
+        runner.sample(num_timesteps=30, explore=True)
+
+
+def test_other_errors_of_the_policy_keep_their_name(runner_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = runner_of()
+
+    def fail(observations: Any) -> Any:
+        raise torch.OutOfMemoryError("8 GB are not enough")
+
+    monkeypatch.setattr(runner.module, "sample_actions", fail)
+    with pytest.raises(torch.OutOfMemoryError, match="8 GB"):
+        runner.sample(num_timesteps=30, explore=True)
+
+
 def test_actions_that_are_not_finite_do_not_reach_the_environment(runner_of: Any) -> None:
     runner = runner_of()
     with torch.no_grad():
@@ -220,9 +260,21 @@ def test_filters_outside_of_the_policy_are_refused(load_settings: Callable[..., 
         config.validate()
 
 
-def test_callbacks_on_episodes_are_refused(load_settings: Callable[..., Any]) -> None:
-    config = _config(load_settings).callbacks(on_episode_end=print)
+class EpisodeCallback(RLlibCallback):
+    def on_episode_end(self, **options: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("given", [{"on_episode_end": print}, {"callbacks_class": EpisodeCallback}])
+def test_callbacks_on_episodes_are_refused(load_settings: Callable[..., Any], given: dict[str, Any]) -> None:
+    config = _config(load_settings).callbacks(**given)
     with pytest.raises(ValueError, match=r"on_episode_end.*on_sample_end"):
+        config.validate()
+
+
+def test_batches_of_whole_episodes_are_refused(load_settings: Callable[..., Any]) -> None:
+    config = _config(load_settings).env_runners(batch_mode="complete_episodes")
+    with pytest.raises(ValueError, match="batch_mode 'complete_episodes'"):
         config.validate()
 
 
@@ -268,3 +320,38 @@ def test_the_state_of_another_runner_is_refused(runner_of: Any, change: dict[str
     runner.sample(num_timesteps=30, explore=True)
     with pytest.raises(ValueError, match=r"for (3|4|runner|4 of)"):
         runner_of(**change).restore_sampler(runner.sampler_state())
+
+
+def test_a_restored_state_can_be_saved_again(runner_of: Any) -> None:
+    """Before anything was sampled: the next process, too, must not begin with the first episodes again."""
+    runner = runner_of()
+    runner.sample(num_timesteps=30, explore=True)
+    state = runner.sampler_state()
+    restored = runner_of()
+    restored.restore_sampler(state)
+    assert restored.sampler_state()["steps_sampled"] == state["steps_sampled"] == 30
+
+
+def test_older_weights_are_taken_too(runner_of: Any) -> None:
+    """They come with an earlier checkpoint, restored into a training that has gone on."""
+    runner = runner_of()
+    earlier = runner.get_state() | {"weights_seq_no": 2}
+    with torch.no_grad():
+        runner.module.pi.log_std.fill_(-1.0)
+    later = runner.get_state() | {"weights_seq_no": 5}
+    runner.set_state(later)
+    runner.set_state(earlier)
+    assert not runner.module.pi.log_std.any()
+    assert runner.get_state()["weights_seq_no"] == 2
+
+
+def test_an_evaluation_does_not_take_the_place_of_training(runner_of: Any) -> None:
+    runner = runner_of()
+    runner.sample(num_timesteps=30, explore=True)
+    state = runner.get_state()
+    assert state["sampler"] is not None
+    evaluation = runner_of(num_envs=2)
+    evaluation.config.in_evaluation = True
+    evaluation.set_state(state)
+    assert "sampler" not in evaluation.get_state()
+    assert evaluation.sample(num_episodes=2, explore=False)[0].real.shape[1] == 2

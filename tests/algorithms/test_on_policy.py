@@ -12,7 +12,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from iquitos_rl.algorithms import build_algorithm_config
+from iquitos_rl.algorithms import A2CConfig, PPOConfig, build_algorithm_config
 from iquitos_rl.algorithms.errors import NonFiniteGradientError
 from tests.algorithms.fragments import random_fragment
 
@@ -79,3 +79,23 @@ def test_one_step_over_the_whole_rollout_uses_the_values_at_hand(
     for name, tensor in once.items():
         torch.testing.assert_close(tensor, anew[name], atol=1e-6, rtol=0, msg=name)
         assert not torch.equal(tensor, first[name]) or "const" in name
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"use_kl_loss": True}, "use_kl_loss = True"),
+        ({"vf_clip_param": 10.0}, "vf_clip_param = 10.0"),
+        ({"grad_clip_by": "value"}, "grad_clip_by = 'value'"),
+        ({"use_critic": False}, "use_critic = False"),
+    ],
+)
+@pytest.mark.parametrize("kind", [A2CConfig, PPOConfig])
+def test_options_that_would_be_left_out_are_refused(kind: Any, change: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        kind().training(**change).validate()
+
+
+def test_a_network_with_shared_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="vf_share_layers = True"):
+        A2CConfig().rl_module(model_config={"vf_share_layers": True, "free_log_std": True}).validate()

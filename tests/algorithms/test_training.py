@@ -12,7 +12,7 @@ import pytest
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
-from iquitos_rl.algorithms import build_algorithm_config
+from iquitos_rl.algorithms import A2CConfig, PPOConfig, build_algorithm_config
 
 pytestmark = [
     pytest.mark.integration,
@@ -72,6 +72,16 @@ def test_a_whole_rollout_is_one_gradient_step(build: Any) -> None:
     algorithm = build("a2c", minibatch_size=None)
     for _ in range(3):
         assert _results(algorithm.train())["num_minibatch_updates"] == 1
+
+
+@pytest.mark.parametrize("kind", [A2CConfig, PPOConfig])
+def test_without_any_settings(kind: Any, ray_session: str) -> None:
+    """As in A2C's docstring: RLlib's way of building, on an environment of Gymnasium's."""
+    algorithm = kind().environment("Pendulum-v1").env_runners(num_env_runners=0).build_algo()
+    try:
+        assert math.isfinite(algorithm.train()["learners"]["default_policy"]["policy_loss"])
+    finally:
+        algorithm.stop()
 
 
 @pytest.mark.parametrize("name", ["a2c", "ppo"])

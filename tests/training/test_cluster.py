@@ -18,10 +18,9 @@ from iquitos_rl.training.cluster import Connection, ResourceError, connect, lear
 SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 
 
-def connection(cpus: float, gpus: float = 0.0, largest_node_cpus: float | None = None) -> Connection:
-    """One node, unless its size is given."""
-    largest = cpus if largest_node_cpus is None else largest_node_cpus
-    return Connection(dashboard_url=None, cpus=cpus, gpus=gpus, largest_node_cpus=largest)
+def connection(cpus: float, gpus: float = 0.0, node_cpus: tuple[float, ...] | None = None) -> Connection:
+    """One node, unless several are given."""
+    return Connection(dashboard_url=None, cpus=cpus, gpus=gpus, node_cpus=node_cpus or (cpus,))
 
 
 def bundles(resources: ResourceConfig, trials: int, at: Connection) -> list[dict[str, float]]:
@@ -52,9 +51,20 @@ def test_with_more_cpus_than_processes_the_learner_has_more_of_them():
     assert bundles(ResourceConfig(env_runners=3), 3, connection(64)) == [{"CPU": 4.0}, *[{"CPU": 1.0}] * 3]
 
 
-def test_a_learner_fits_on_a_node():
-    assert bundles(ResourceConfig(), 1, connection(64, largest_node_cpus=2)) == [{"CPU": 2.0}]
-    assert bundles(ResourceConfig(), 1, connection(8, largest_node_cpus=1)) == [{"CPU": 1.0}]
+@pytest.mark.parametrize(
+    ("nodes", "trials", "learner"),
+    [
+        ((2,) * 32, 1, 2),
+        ((1,) * 8, 1, 1),
+        ((3, 3, 3), 4, 1),
+        ((3, 3, 3), 3, 3),
+        ((2, 1, 1), 2, 1),
+        ((8, 8), 4, 4),
+    ],
+)
+def test_all_trials_fit_on_the_nodes_there_are(nodes: tuple[float, ...], trials: int, learner: float):
+    at = connection(sum(nodes), node_cpus=nodes)
+    assert bundles(ResourceConfig(), trials, at) == [{"CPU": learner}]
 
 
 def test_a_number_of_cpus_is_divided_among_the_processes_of_the_trial():
