@@ -10,6 +10,7 @@ forward, sampling and learning are timed apart. Policies act in [-1, 1], mapped 
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -205,13 +206,11 @@ class OnPolicyLoop(Loop):
             self._terminated[t] = terminated
             np.logical_or(terminated, truncated, out=self._ended[t])
 
-    @torch.no_grad()
-    def _advantages(self) -> tuple[Tensor, Tensor]:
+    def _advantages(self, values: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
         """Generalised advantages and value targets, shape (steps, environments).
 
         A truncated step, and the last of the rollout, is bootstrapped with the value of what followed it.
         """
-        values = self.critic(self._obs.flatten(0, 1)).view(self._obs.shape[:2]).numpy()
         gamma, gae_lambda = self.options.gamma, self.options.gae_lambda
         deltas = self._rewards + gamma * values[1:] * ~self._terminated - values[:-1]
         carried = gamma * gae_lambda * ~self._ended
@@ -224,10 +223,15 @@ class OnPolicyLoop(Loop):
     def _learn(self) -> tuple[int, float]:
         """Gradient steps over the rollout; returns their number and the mean approximate KL."""
         options = self.options
-        columns = [self._obs[:-1], self._act, self._log_prob, *self._advantages()]
-        samples = [column.flatten(0, 1) for column in columns]
         real = np.flatnonzero(self._real)
         size = options.minibatch_size or len(real)
+        # A single gradient step: the values for the advantages are those of its loss.
+        once = options.epochs == 1 and size >= len(real)
+        with torch.set_grad_enabled(once):
+            values = self.critic(self._obs.flatten(0, 1)).view(self._obs.shape[:2])
+        columns = [self._obs[:-1], self._act, self._log_prob, *self._advantages(values.detach().numpy())]
+        columns += [values[:-1]] if once else []
+        samples = [column.flatten(0, 1) for column in columns]
         divergences = []
         for _ in range(options.epochs):
             order = torch.from_numpy(self._rng.permutation(real))
@@ -235,13 +239,13 @@ class OnPolicyLoop(Loop):
                 # The whole rollout at once needs no order, and mostly no copy.
                 whole = len(rows) == len(samples[0])
                 batch = samples if whole else [column.index_select(0, rows) for column in samples]
-                divergences.append(self._update(*batch))
+                divergences.append(self._update(batch))
         return len(divergences), float(torch.stack(divergences).mean())
 
-    def _update(
-        self, obs: Tensor, act: Tensor, log_prob: Tensor, advantages: Tensor, targets: Tensor
-    ) -> Tensor:
+    def _update(self, batch: Sequence[Tensor]) -> Tensor:
         options = self.options
+        obs, act, log_prob, advantages, targets, *known = batch
+        values = known[0] if known else self.critic(obs).squeeze(-1)
         log_ratio = gaussian_log_prob(act, self.actor(obs), self.log_std) - log_prob
         ratio = log_ratio.exp()
         if options.normalize_advantage:
@@ -250,7 +254,7 @@ class OnPolicyLoop(Loop):
         if options.clip_range is not None:
             clipped = ratio.clamp(1 - options.clip_range, 1 + options.clip_range)
             gain = torch.min(gain, advantages * clipped)
-        value_loss = mse_loss(self.critic(obs).squeeze(-1), targets)
+        value_loss = mse_loss(values, targets)
         entropy = self.log_std.sum()  # up to a constant
         loss = options.value_coefficient * value_loss - gain.mean() - options.entropy_coefficient * entropy
         self.optimizer.zero_grad()
@@ -277,8 +281,18 @@ class Critic(nn.Module):
         self.rest = nn.Sequential(nn.ReLU(), *mlp([*hidden, 1], nn.ReLU))
 
     def forward(self, obs: Tensor, act: Tensor) -> Tensor:
-        value: Tensor = self.rest(self.from_observation(obs) + self.from_action(act))
+        return self.value(self.from_observation(obs), act)
+
+    def value(self, observed: Tensor, act: Tensor) -> Tensor:
+        """The value of actions, from what the first layer makes of the observations."""
+        value: Tensor = self.rest(observed + self.from_action(act))
         return value.squeeze(-1)
+
+    def frozen(self) -> Critic:
+        """The same weights, in the same memory, for a pass that leaves them without a gradient."""
+        twin = copy.deepcopy(self).requires_grad_(False)
+        twin.load_state_dict(self.state_dict(), assign=True)
+        return twin
 
 
 class SACLoop(Loop):
@@ -292,18 +306,16 @@ class SACLoop(Loop):
         super().__init__(envs, seed)
         self.options = options
         self.actor = mlp([self.observations, *options.hidden, 2 * self.actions], nn.ReLU)
-        self.critics, self.targets = (
-            nn.ModuleList(Critic(self.observations, self.actions, options.hidden) for _ in range(2))
-            for _ in range(2)
+        self.critics = [Critic(self.observations, self.actions, options.hidden) for _ in range(2)]
+        self.targets = [copy.deepcopy(critic).requires_grad_(False) for critic in self.critics]
+        self._frozen = [critic.frozen() for critic in self.critics]
+        self._critic_parameters, self._target_parameters = (
+            tuple[Tensor, ...](parameter for critic in critics for parameter in critic.parameters())
+            for critics in (self.critics, self.targets)
         )
-        self.targets.load_state_dict(self.critics.state_dict())
-        self._critic_parameters: list[Tensor] = list(self.critics.parameters())
-        self._target_parameters: list[Tensor] = list(self.targets.requires_grad_(False).parameters())
         self.log_alpha = torch.zeros((), requires_grad=True)
-        self._critic_optimizer, self._actor_optimizer, self._alpha_optimizer = (
-            torch.optim.Adam(parameters, options.learning_rate, fused=True)
-            for parameters in (self._critic_parameters, self.actor.parameters(), [self.log_alpha])
-        )
+        parameters = [*self._critic_parameters, *self.actor.parameters(), self.log_alpha]
+        self.optimizer = torch.optim.Adam(parameters, options.learning_rate, fused=True)
         rows = self._rows = max(2, options.buffer_size // self.count)
         self._obs = torch.zeros(rows, self.count, self.observations)
         self._act = torch.zeros(rows, self.count, self.actions)
@@ -380,36 +392,30 @@ class SACLoop(Loop):
         return chosen
 
     def _update(self) -> None:
-        options = self.options
-        rows = torch.from_numpy(self._draw())
+        self.optimizer.zero_grad()
+        self._loss(torch.from_numpy(self._draw())).backward()
+        self.optimizer.step()
+        torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.options.tau)
+
+    def _loss(self, rows: Tensor) -> Tensor:
+        """The sum of the losses of critics, policy and temperature; no network has a gradient from two."""
         obs, act, rewards, terminated = (column.index_select(0, rows) for column in self._columns)
         following = self._columns[0].index_select(0, (rows + self.count) % len(self._columns[0]))
         alpha = self.log_alpha.detach().exp()
-
         with torch.no_grad():
             next_act, next_log_prob = self._act_anew(following)
             next_value = torch.min(*(target(following, next_act) for target in self.targets))
-            next_value -= alpha * next_log_prob
-            goal = rewards + options.gamma * (1 - terminated) * next_value
-        self._critic_optimizer.zero_grad()
-        torch.stack([0.5 * mse_loss(critic(obs, act), goal) for critic in self.critics]).sum().backward()
-        self._critic_optimizer.step()
-
-        self.critics.requires_grad_(
-            False
-        )  # the policy's loss passes through them, and leaves them as they are
+            goal = rewards + self.options.gamma * (1 - terminated) * (next_value - alpha * next_log_prob)
         new_act, log_prob = self._act_anew(obs)
-        value = torch.min(*(critic(obs, new_act) for critic in self.critics))
-        self._actor_optimizer.zero_grad()
-        (alpha * log_prob - value).mean().backward()
-        self._actor_optimizer.step()
-        self.critics.requires_grad_(True)
-
-        self._alpha_optimizer.zero_grad()
         # The target entropy is minus the number of actions.
-        (-self.log_alpha * (log_prob.detach().mean() - self.actions)).backward()
-        self._alpha_optimizer.step()
-        torch._foreach_lerp_(self._target_parameters, self._critic_parameters, options.tau)
+        losses = [-self.log_alpha * (log_prob.detach().mean() - self.actions)]
+        new_values = []
+        for critic, frozen in zip(self.critics, self._frozen, strict=True):
+            observed = critic.from_observation(obs)  # once, for both actions
+            losses.append(0.5 * mse_loss(critic.value(observed, act), goal))
+            new_values.append(frozen.value(observed.detach(), new_act))
+        losses.append((alpha * log_prob - torch.min(*new_values)).mean())
+        return torch.stack(losses).sum()
 
 
 def main() -> None:

@@ -102,10 +102,10 @@ class RLlibTraining:
     Args:
         config: complete, environment included.
         folder: for what RLlib writes; on its own it would make one in the user's home.
-        batch_size: samples per gradient step.
+        batch_size: samples per gradient step; None = all of an iteration at once.
     """
 
-    def __init__(self, config: AlgorithmConfig, folder: Path, batch_size: int) -> None:
+    def __init__(self, config: AlgorithmConfig, folder: Path, batch_size: int | None) -> None:
         assert config.algo_class is not None
         storage = StorageContext(str(folder), experiment_dir_name="bench", trial_dir_name="trial")
         self._algorithm: Algorithm = config.algo_class(config=config, storage=storage)
@@ -123,16 +123,12 @@ class RLlibTraining:
         result, seconds, cpu_s = _timed(self._algorithm.train)
         before, self._env_steps = self._env_steps, int(result[NUM_ENV_STEPS_SAMPLED_LIFETIME])
         learner = result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
+        # Ours counts its updates; stock RLlib only the samples in them.
+        samples = float(learner.get(NUM_MODULE_STEPS_TRAINED, 0))
+        counted = samples / self._batch_size if self._batch_size else bool(samples)
         return Turn(
             env_steps=self._env_steps - before,
-            # Ours counts its updates; stock RLlib only the samples in them.
-            updates=round(
-                float(
-                    learner.get(
-                        "num_minibatch_updates", learner.get(NUM_MODULE_STEPS_TRAINED, 0) / self._batch_size
-                    )
-                )
-            ),
+            updates=round(float(learner.get("num_minibatch_updates", counted))),
             seconds=seconds,
             learning_s=self._learning.seconds,
             cpu_s=cpu_s,
@@ -204,15 +200,12 @@ class BareLoop:
             "entropy_coefficient": settings.entropy_coefficient.start,
             "max_grad_norm": settings.max_grad_norm,
             "normalize_advantage": settings.normalize_advantage,
+            "minibatch_size": settings.minibatch_size,
         }
         if settings.algorithm == "a2c":
-            shared |= {"minibatch_size": None, "epochs": 1, "optimizer": "rmsprop", "clip_range": None}
+            shared |= {"epochs": 1, "optimizer": "rmsprop", "clip_range": None}
         else:
-            shared |= {
-                "minibatch_size": settings.minibatch_size,
-                "epochs": settings.epochs,
-                "clip_range": settings.clip_range,
-            }
+            shared |= {"epochs": settings.epochs, "clip_range": settings.clip_range}
         self._loop = module.OnPolicyLoop(self._envs, module.OnPolicyOptions(**shared))
 
     def turn(self) -> Turn:

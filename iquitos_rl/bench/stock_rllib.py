@@ -54,13 +54,12 @@ def stock_config(
         )
         model = DefaultModelConfig()
     else:
-        whole = settings.algorithm == "a2c"
         config = PPOConfig().training(
             lr=settings.learning_rate,
             gamma=settings.gamma,
             lambda_=settings.gae_lambda,
             train_batch_size_per_learner=settings.n_steps,
-            minibatch_size=None if whole else settings.minibatch_size,
+            minibatch_size=settings.minibatch_size,
             num_epochs=1 if settings.algorithm == "a2c" else settings.epochs,
             entropy_coeff=settings.entropy_coefficient.start,
             vf_loss_coeff=settings.value_coefficient,

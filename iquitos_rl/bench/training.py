@@ -77,7 +77,8 @@ class Rate:
     Attributes:
         algorithm: a2c, ppo or sac.
         contender: who.
-        minibatch_size: samples per gradient step; on CityLearn at most `Workload.citylearn_steps`.
+        minibatch_size: samples per gradient step; on CityLearn at most `Workload.citylearn_steps`. None = the
+            whole rollout.
         env_runners: remote sampling processes.
         unit: what is counted: env_steps; for SAC updates, of which it makes one per environment step.
         per_s: of these per second over sampling and learning, the median of the measurements.
@@ -90,7 +91,7 @@ class Rate:
 
     algorithm: str
     contender: str
-    minibatch_size: int
+    minibatch_size: int | None
     env_runners: int
     unit: str
     per_s: float
@@ -205,7 +206,8 @@ def bench_training(
     """
     if with_sb3 and importlib.util.find_spec("stable_baselines3") is None:
         raise ImportError(
-            "--with-sb3: Stable-Baselines3 is not installed; add it with: pip install stable-baselines3"
+            "--with-sb3: Stable-Baselines3 is not installed; it comes with the checkout's dev extra: "
+            "pip install -e '.[dev]'"
         )
     path = bare_loop or bare_loop_path()
     module = load_bare_loop(path)

@@ -27,7 +27,7 @@ def training_tables(benchmark: TrainingBenchmark) -> list[Table]:
     ]
     if others:
         ppo = [rate for rate in benchmark.rates if rate.algorithm == "ppo" and rate.learning_ms > 0]
-        order = sorted(ppo, key=lambda rate: (rate.env_runners, rate.minibatch_size))
+        order = sorted(ppo, key=lambda rate: (rate.env_runners, rate.minibatch_size or 0))
         tables.append(_rates_table("PPO by minibatch and by remote env runners", order))
     sb3 = []
     if any(rate.contender == SB3 for rate in named):
@@ -36,7 +36,8 @@ def training_tables(benchmark: TrainingBenchmark) -> list[Table]:
         [
             "Per second of sampling and learning; ms of one env-step (SAC: update).",
             "CPU: of this process. If less than sampling and learning together, the",
-            "machine was busy, and the ratios by CPU time are the ones to trust.",
+            "machine was busy, and the ratios by CPU time are the ones to trust, as long",
+            "as there are no remote runners: their CPU time is not in it.",
             "RLlib has no A2C: here it is its PPO, one epoch over one full batch.",
             *sb3,
             *benchmark.remarks,
@@ -59,7 +60,7 @@ def _rates_table(title: str, rates: Sequence[Rate]) -> Table:
         table.add_row(
             rate.algorithm if rate.algorithm != before else "",
             rate.contender,
-            f"{rate.minibatch_size:,}" if learns else "",
+            _size(rate.minibatch_size) if learns else "",
             str(rate.env_runners) if learns else "",
             f"{rate.per_s:,.0f}" if rate.per_s >= 100 else f"{rate.per_s:.1f}",
             " " + rate.unit.replace("_", "-"),
@@ -82,6 +83,10 @@ def _ratios_table(benchmark: TrainingBenchmark) -> Table:
             verdict = " met" if benchmark.meets(name) else " not met"
         table.add_row(name, _text(name, ratio), bar, verdict, _text(name, benchmark.cpu_ratios[name]))
     return table
+
+
+def _size(minibatch_size: int | None) -> str:
+    return "all" if minibatch_size is None else f"{minibatch_size:,}"
 
 
 def _text(name: str, ratio: float) -> str:

@@ -17,7 +17,7 @@ class Workload:
     Attributes:
         num_envs: environments in all, divided among the env runners.
         rollout_steps: of A2C and PPO: environment steps per iteration, over all environments.
-        minibatch_size: of PPO; A2C takes the whole rollout at once.
+        minibatch_size: of PPO; A2C takes the whole rollout at once, also where it is some steps longer.
         epochs: of PPO; A2C makes one pass.
         hidden: units of each hidden layer, of actor and critics separately.
         batch_size: of SAC, which makes one update per environment step.
@@ -60,17 +60,18 @@ class Workload:
         else:
             sizes |= {"activation": "tanh", "n_steps": self.rollout_steps}
         if algorithm == "a2c":
-            sizes |= {"minibatch_size": self.rollout_steps}
+            sizes |= {"minibatch_size": None}
         elif algorithm == "ppo":
             sizes |= {"minibatch_size": self.minibatch_size, "epochs": self.epochs, "target_kl": None}
         changed: A2CSettings | PPOSettings | SACSettings = settings.model_copy(update=sizes)
         return changed
 
-    def samples_per_update(self, algorithm: str) -> int:
-        """Samples of one gradient step."""
-        return {"a2c": self.rollout_steps, "ppo": self.minibatch_size, "sac": self.batch_size}[algorithm]
+    def samples_per_update(self, algorithm: str) -> int | None:
+        """Samples of one gradient step; None = the whole rollout."""
+        return {"a2c": None, "ppo": self.minibatch_size, "sac": self.batch_size}[algorithm]
 
     def describe(self, algorithm: str) -> str:
         """Minibatch and env runners, for people."""
         runners = f", env runners: {self.env_runners}" if self.env_runners else ""
-        return f"minibatch {self.samples_per_update(algorithm):,}{runners}"
+        size = self.samples_per_update(algorithm)
+        return f"{'whole rollouts' if size is None else f'minibatch {size:,}'}{runners}"

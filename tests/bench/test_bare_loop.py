@@ -75,9 +75,9 @@ def test_advantages_are_those_of_the_definition():
     loop.iterate()
     assert loop._terminated.any()
     assert (loop._ended & ~loop._terminated).any()
-    advantages, _ = loop._advantages()
     with torch.no_grad():
         values = loop.critic(loop._obs).squeeze(-1).numpy()
+    advantages, _ = loop._advantages(values)
     for n in range(3):
         for t in range(32):
             expected, weight = 0.0, 1.0
@@ -105,6 +105,52 @@ def test_sac_makes_one_update_per_step_and_draws_real_transitions_only():
         # Time goes on by one step of the episode from each row to the one that followed it.
         time = loop._obs_rows[:, :, 1]
         assert time[(row + 1) % 30, n] == pytest.approx(time[row, n] + 1 / EPISODE_STEPS)
+
+
+def test_one_pass_for_a2c_gives_the_gradient_of_two():
+    """The values for the advantages are those of the loss: PPO's way to the same loss passes twice."""
+    gradients = []
+    # A second epoch at learning rate 0 has the gradient of the first, by way of the critic's second pass.
+    for epochs in (1, 2):
+        options = small(A2C, learning_rate=0.0, epochs=epochs)
+        loop = OnPolicyLoop(points(4, terminates=True), options, seed=1)
+        loop.iterate()
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in loop.critic.parameters() if p.grad is not None])
+        )
+    once, twice = gradients
+    assert once.norm() > 0.1
+    torch.testing.assert_close(once, twice)
+
+
+def test_one_backward_pass_for_sac_gives_the_gradients_of_each_loss_alone():
+    options = SACOptions(16, 200, warmup_steps=20, learning_rate=1e-2, gamma=0.9, hidden=(8, 8))
+    loop = SACLoop(points(4, terminates=True), options, seed=1)
+    loop.iterate(30)  # by now the targets are not the critics any more
+    rows = torch.from_numpy(loop._draw())
+    loop.optimizer.zero_grad()
+    torch.manual_seed(7)
+    loop._loss(rows).backward()
+
+    torch.manual_seed(7)
+    obs, act, rewards, terminated = (column[rows] for column in loop._columns)
+    following = loop._columns[0][(rows + loop.count) % len(loop._columns[0])]
+    alpha = loop.log_alpha.exp().item()
+    with torch.no_grad():
+        next_act, next_log_prob = loop._act_anew(following)
+        values = torch.stack([target(following, next_act) for target in loop.targets])
+        goal = rewards + 0.9 * (1 - terminated) * (values.amin(0) - alpha * next_log_prob)
+    new_act, log_prob = loop._act_anew(obs)
+    losses = [0.5 * (critic(obs, act) - goal).square().mean() for critic in loop.critics]
+    values = torch.stack([critic(obs, new_act) for critic in loop.critics])
+    losses.append((alpha * log_prob - values.amin(0)).mean())
+    losses.append(-loop.log_alpha * (log_prob.detach().mean() - loop.actions))
+    owners: list[list[torch.Tensor]] = [[*network.parameters()] for network in (*loop.critics, loop.actor)]
+    owners.append([loop.log_alpha])
+    for loss, parameters in zip(losses, owners, strict=True):
+        alone = torch.autograd.grad(loss, parameters, retain_graph=True)
+        assert any(gradient.abs().max() > 1e-3 for gradient in alone)
+        torch.testing.assert_close([parameter.grad for parameter in parameters], [*alone])
 
 
 def test_another_autoreset_is_refused():

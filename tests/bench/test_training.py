@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from statistics import median
 
 import pytest
 
 from iquitos_rl.bench import training
 from iquitos_rl.bench.contenders import bare_loop_path, load_bare_loop
-from iquitos_rl.bench.training import BARS, OURS, bench_training
+from iquitos_rl.bench.training import BARS, OURS, _take_turns, bench_training
 from iquitos_rl.bench.training_table import training_tables
 from iquitos_rl.bench.workload import Workload
 from iquitos_rl.cli import main
@@ -142,6 +143,7 @@ def test_the_table_shows_rates_ratios_and_bars(measured):
         "bare loop",
         "SB3 on CityLearn",
         "rollouts of 16",
+        "no remote runners",
         "sac.vs_rllib",
         ">= 3.5",
         "<= 5%",
@@ -150,6 +152,24 @@ def test_the_table_shows_rates_ratios_and_bars(measured):
     met = [name for name in BARS if result.meets(name)]
     assert text.count(" not met") == len(BARS) - len(met)
     assert text.count(" met") == len(BARS)
+
+
+def test_a2c_makes_one_update_of_a_rollout_that_is_longer_than_asked_for(tmp_path, monkeypatch):
+    turned = []
+
+    def recorded(contenders, turns):
+        turned.append(_take_turns(contenders, turns))
+        return turned[-1]
+
+    monkeypatch.setattr(training, "_take_turns", recorded)
+    # Four environments make 68 steps of it.
+    bench_training(
+        make_run(tmp_path), algorithms=["a2c"], workload=replace(SMALL, rollout_steps=66), repeats=1
+    )
+    (measurement,) = turned
+    assert max(turn.env_steps for turn in measurement[OURS]) > 66
+    for contender in (OURS, "RLlib", "bare loop"):
+        assert {turn.updates for turn in measurement[contender]} == {1}
 
 
 def test_a_missing_bare_loop_is_said_and_left_out(tmp_path):
@@ -169,7 +189,7 @@ def test_a_missing_bare_loop_is_said_and_left_out(tmp_path):
 
 def test_stable_baselines3_that_is_not_installed_is_refused_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install stable-baselines3"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[dev\]'"):
         bench_training(make_run(tmp_path), workload=SMALL, with_sb3=True)
 
 
@@ -181,4 +201,4 @@ def test_the_command_prints_one_json_document(tmp_path, capsys):
     plain = json.loads(captured.out)
     assert {"a2c.vs_bare", "a2c.vs_rllib"} <= plain.keys()
     assert plain["workload"]["hidden"] == [256, 256]
-    assert "a2c, minibatch 2,048: measurement 1 of 1" in captured.err
+    assert "a2c, whole rollouts: measurement 1 of 1" in captured.err
