@@ -36,8 +36,8 @@ def training_tables(benchmark: TrainingBenchmark) -> list[Table]:
         [
             "Per second of sampling and learning; ms of one env-step (SAC: update).",
             "CPU: of this process. If less than sampling and learning together, the",
-            "machine was busy, and the ratios by CPU time are the ones to trust, as long",
-            "as there are no remote runners: their CPU time is not in it.",
+            "machine was busy, and the ratios by CPU time are the ones to trust",
+            "where there are no remote runners: the CPU time of these is not in it.",
             "RLlib has no A2C: here it is its PPO, one epoch over one full batch.",
             *sb3,
             *benchmark.remarks,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from statistics import median
 
 import pytest
@@ -14,6 +13,7 @@ from iquitos_rl.bench.training import BARS, OURS, _take_turns, bench_training
 from iquitos_rl.bench.training_table import training_tables
 from iquitos_rl.bench.workload import Workload
 from iquitos_rl.cli import main
+from iquitos_rl.config import A2CSettings
 from tests.evaluation.test_compare import rendered
 from tests.training.small_run import RLLIB_WARNING, make_run, small_ray, write_run
 
@@ -154,7 +154,12 @@ def test_the_table_shows_rates_ratios_and_bars(measured):
     assert text.count(" met") == len(BARS)
 
 
-def test_a2c_makes_one_update_of_a_rollout_that_is_longer_than_asked_for(tmp_path, monkeypatch):
+def test_a2c_takes_whole_rollouts_and_is_counted_as_one_update_each(tmp_path, monkeypatch):
+    run = make_run(tmp_path)
+    # A size would leave a small second update to a rollout that is some steps longer.
+    settings = SMALL.settings(run, "a2c")
+    assert isinstance(settings, A2CSettings)
+    assert settings.minibatch_size is None
     turned = []
 
     def recorded(contenders, turns):
@@ -162,14 +167,12 @@ def test_a2c_makes_one_update_of_a_rollout_that_is_longer_than_asked_for(tmp_pat
         return turned[-1]
 
     monkeypatch.setattr(training, "_take_turns", recorded)
-    # Four environments make 68 steps of it.
-    bench_training(
-        make_run(tmp_path), algorithms=["a2c"], workload=replace(SMALL, rollout_steps=66), repeats=1
-    )
+    monkeypatch.setattr(training, "TURNS", {"a2c": 2})
+    bench_training(run, algorithms=["a2c"], workload=SMALL, repeats=1)
     (measurement,) = turned
-    assert max(turn.env_steps for turn in measurement[OURS]) > 66
-    for contender in (OURS, "RLlib", "bare loop"):
-        assert {turn.updates for turn in measurement[contender]} == {1}
+    assert measurement.keys() == {OURS, "RLlib", "bare loop"}
+    for turns in measurement.values():
+        assert [turn.updates for turn in turns] == [1, 1]
 
 
 def test_a_missing_bare_loop_is_said_and_left_out(tmp_path):
