@@ -135,7 +135,7 @@ class StableBaselines3(Contender):
             policy["optimizer_kwargs"] = {"eps": settings.adam_epsilon}
             self._model = stable_baselines3.PPO(
                 **shared,
-                batch_size=settings.minibatch_size,
+                batch_size=settings.minibatch_size or settings.n_steps,
                 n_epochs=settings.epochs,
                 clip_range=settings.clip_range,
                 target_kl=settings.target_kl,
