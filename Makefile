@@ -40,7 +40,7 @@ lint: $(READY) ## check style, format and types
 	"$(VENV)/bin/ruff" format --check .
 	"$(VENV)/bin/mypy"
 
-verify: $(READY) ## compare with CityLearn, RLlib and Stable-Baselines3, prove the optimum (three hours); see docs
+verify: $(READY) ## compare with CityLearn, RLlib and Stable-Baselines3, prove the optimum (3.5 hours); see docs
 	"$(VENV)/bin/python" experiments/verify_learning.py
 	"$(VENV)/bin/python" experiments/verify_parity.py
 	"$(VENV)/bin/python" experiments/baseline_bar.py --citylearn
