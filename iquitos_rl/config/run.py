@@ -153,7 +153,7 @@ class ResourceConfig(StrictModel):
 
     cpus_per_trial: Positive | Literal["auto"] = Field(
         default="auto",
-        description="auto: all trials of the run fit side by side, with up to four CPUs for each learner",
+        description="auto: all trials of the run fit side by side, at most one CPU for each process",
     )
     gpus_per_trial: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="a share of one GPU, or a whole number of them"

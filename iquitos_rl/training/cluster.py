@@ -22,8 +22,6 @@ __all__ = ["Connection", "ResourceError", "connect", "learner_threads", "trial_r
 LOGGER = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-MOST_THREADS = 4
-"""Of a learner by default: at batches of some hundred samples more hardly help."""
 ANSWER_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
 
@@ -40,13 +38,11 @@ class Connection:
         dashboard_url: of the dashboard, None if there is none.
         cpus: of the whole cluster.
         gpus: of the whole cluster.
-        node_cpus: of each node.
     """
 
     dashboard_url: str | None
     cpus: float
     gpus: float
-    node_cpus: tuple[float, ...]
 
 
 @contextmanager
@@ -158,7 +154,6 @@ def _describe() -> Connection:
         dashboard_url=f"http://{url}" if url else None,
         cpus=float(resources.get("CPU", 0.0)),
         gpus=float(resources.get("GPU", 0.0)),
-        node_cpus=tuple(float(node["Resources"].get("CPU", 0.0)) for node in ray.nodes() if node["Alive"]),
     )
 
 
@@ -166,21 +161,18 @@ def trial_resources(resources: ResourceConfig, trials: int, connection: Connecti
     """What one trial reserves: the trial itself (it samples and learns), then one bundle per remote sampler.
 
     ``cpus_per_trial: auto`` gives each process the share of a CPU with which all trials fit side by side, at
-    most one. Where every process has a whole one and more are left, the learner has up to four, and as many
-    threads: see `learner_threads`.
+    most one. A number of CPUs is divided evenly; where that is more than one, see `learner_threads`.
 
     Raises:
         ResourceError: the cluster can never place such a trial, which Tune would leave pending for ever.
     """
     processes = 1 + resources.env_runners
     if resources.cpus_per_trial == "auto":
-        room = connection.cpus / trials
         # Rounded down to Ray's own precision, or the last trial would not fit.
-        share = min(1.0, math.floor(room / processes * 100) / 100)
+        share = min(1.0, math.floor(connection.cpus / (trials * processes) * 100) / 100)
         share = max(share, 0.01)
-        learner = share if share < 1 else _learner_cpus(resources.env_runners, trials, connection)
     else:
-        learner = share = float(resources.cpus_per_trial) / processes
+        share = float(resources.cpus_per_trial) / processes
     if share * processes > connection.cpus:
         raise ResourceError(
             f"resources.cpus_per_trial: a trial needs {share * processes:g} CPUs, the cluster has "
@@ -192,23 +184,17 @@ def trial_resources(resources: ResourceConfig, trials: int, connection: Connecti
             f"resources.gpus_per_trial: a trial needs {gpus:g} GPUs, the cluster has {connection.gpus:g}; "
             "set it to 0 to train on the CPU"
         )
-    first = {"CPU": learner} | ({"GPU": gpus} if gpus else {})
+    first = {"CPU": share} | ({"GPU": gpus} if gpus else {})
     return PlacementGroupFactory([first] + [{"CPU": share}] * resources.env_runners)
-
-
-def _learner_cpus(env_runners: int, trials: int, connection: Connection) -> float:
-    """The most CPUs for each learner with which all trials still fit on the nodes, each whole on one."""
-    for cpus in range(MOST_THREADS, 1, -1):
-        if sum(int(node // (cpus + env_runners)) for node in connection.node_cpus) >= trials:
-            return float(cpus)
-    return 1.0
 
 
 def learner_threads(reserved: PlacementGroupFactory) -> int:
     """Threads of the process that learns: the whole CPUs it has reserved, one if it has less.
 
     More than are reserved fight with the other trials: two torch processes with two threads each on two
-    cores ran 20 times slower. The number is the plan's and does not grow when other trials end, because sums
-    over another number of threads round differently: the same seed would no longer give the same agent.
+    cores ran 20 times slower. Nor has a trial that is alone more by default: a second thread made SAC's
+    update 1.3 times as fast, and PPO with minibatches of 64 samples 1.5 times as slow (docs/benchmarks.md).
+    The number is the plan's and does not grow when other trials end, because sums over another number of
+    threads round differently: the same seed would no longer give the same agent.
     """
     return max(1, int(reserved.bundles[0]["CPU"]))

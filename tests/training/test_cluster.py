@@ -18,9 +18,8 @@ from iquitos_rl.training.cluster import Connection, ResourceError, connect, lear
 SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 
 
-def connection(cpus: float, gpus: float = 0.0, node_cpus: tuple[float, ...] | None = None) -> Connection:
-    """One node, unless several are given."""
-    return Connection(dashboard_url=None, cpus=cpus, gpus=gpus, node_cpus=node_cpus or (cpus,))
+def connection(cpus: float, gpus: float = 0.0) -> Connection:
+    return Connection(dashboard_url=None, cpus=cpus, gpus=gpus)
 
 
 def bundles(resources: ResourceConfig, trials: int, at: Connection) -> list[dict[str, float]]:
@@ -35,36 +34,26 @@ def test_by_default_all_trials_fit_side_by_side(cpus: int, runners: int, trials:
     assert len(trial) == 1 + runners
     shares = [bundle["CPU"] for bundle in trial]
     assert trials * sum(shares) <= cpus + 1e-9
-    assert all(0 < share <= 1 for share in shares[1:])
-    assert shares[0] <= 4
+    assert all(0 < share <= 1 for share in shares)
     # no CPU lies idle that a process could use
-    assert shares[0] >= 1 or trials * sum(shares) > 0.9 * cpus
-    threads = learner_threads(trial_resources(ResourceConfig(env_runners=runners), trials, connection(cpus)))
-    assert threads == max(1, int(shares[0]))
+    assert shares[0] == 1 or trials * sum(shares) > 0.9 * cpus
     assert all(share * 10_000 == pytest.approx(round(share * 10_000)) for share in shares)  # Ray's precision
 
 
-def test_with_more_cpus_than_processes_the_learner_has_more_of_them():
-    assert bundles(ResourceConfig(), 3, connection(5)) == [{"CPU": 1.0}]
-    assert bundles(ResourceConfig(), 1, connection(2)) == [{"CPU": 2.0}]
-    assert bundles(ResourceConfig(), 3, connection(64)) == [{"CPU": 4.0}]  # more threads hardly help
-    assert bundles(ResourceConfig(env_runners=3), 3, connection(64)) == [{"CPU": 4.0}, *[{"CPU": 1.0}] * 3]
+def test_with_more_cpus_than_processes_each_has_one():
+    assert bundles(ResourceConfig(), 3, connection(64)) == [{"CPU": 1.0}]
+    assert bundles(ResourceConfig(env_runners=3), 3, connection(64)) == [{"CPU": 1.0}] * 4
 
 
 @pytest.mark.parametrize(
-    ("nodes", "trials", "learner"),
-    [
-        ((2,) * 32, 1, 2),
-        ((1,) * 8, 1, 1),
-        ((3, 3, 3), 4, 1),
-        ((3, 3, 3), 3, 3),
-        ((2, 1, 1), 2, 1),
-        ((8, 8), 4, 4),
-    ],
+    ("cpus_per_trial", "runners", "threads"),
+    [("auto", 0, 1), ("auto", 3, 1), (0.5, 0, 1), (2.0, 0, 2), (2.0, 1, 1), (8.0, 1, 4), (2.9, 0, 2)],
 )
-def test_all_trials_fit_on_the_nodes_there_are(nodes: tuple[float, ...], trials: int, learner: float):
-    at = connection(sum(nodes), node_cpus=nodes)
-    assert bundles(ResourceConfig(), trials, at) == [{"CPU": learner}]
+def test_a_learner_has_a_thread_for_each_cpu_that_it_has_reserved(
+    cpus_per_trial: Any, runners: int, threads: int
+):
+    resources = ResourceConfig(cpus_per_trial=cpus_per_trial, env_runners=runners)
+    assert learner_threads(trial_resources(resources, 1, connection(64))) == threads
 
 
 def test_a_number_of_cpus_is_divided_among_the_processes_of_the_trial():
