@@ -29,15 +29,13 @@ import torch
 from gymnasium import Env
 from numpy.typing import NDArray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
-from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from iquitos_rl.algorithms import build_algorithm_config
+from iquitos_rl.bench.stock_rllib import stock_algorithm
 from iquitos_rl.config.algorithm import A2CSettings, AlgorithmSettings, PPOSettings, SACSettings
 
 __all__ = ["Contender", "RLlib", "StableBaselines3", "our_config", "stock_config"]
@@ -176,49 +174,12 @@ class RMSPropLearner(PPOTorchLearner):
 
 def stock_config(settings: AlgorithmSettings, env: str, num_envs: int, seed: int) -> AlgorithmConfig:
     """RLlib's own algorithm: its env runner, connectors, modules, learner and replay buffer."""
-    config: AlgorithmConfig
-    model = DefaultModelConfig(
-        fcnet_hiddens=list(settings.hidden), fcnet_activation=settings.activation, head_fcnet_hiddens=[]
-    )
-    if isinstance(settings, SACSettings):
-        config = SACConfig().training(
-            gamma=settings.gamma,
-            lr=None,
-            actor_lr=settings.learning_rate,
-            critic_lr=settings.learning_rate,
-            alpha_lr=settings.learning_rate,
-            tau=settings.tau,
-            initial_alpha=settings.initial_alpha,
-            target_entropy=settings.target_entropy,
-            train_batch_size_per_learner=settings.batch_size,
-            # uniform, as in the others; RLlib's default is prioritised
-            replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": settings.buffer_size},
-            num_steps_sampled_before_learning_starts=settings.warmup_steps + 1,
-            training_intensity=settings.updates_per_env_step * settings.batch_size,
-        )
-        config.reporting(
-            min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=settings.steps_per_iteration
-        )
-    else:
-        model.vf_share_layers = False
-        model.free_log_std = True
-        config = PPOConfig().training(
-            lr=settings.learning_rate,
-            gamma=settings.gamma,
-            lambda_=settings.gae_lambda,
-            train_batch_size_per_learner=settings.n_steps,
-            minibatch_size=settings.minibatch_size if isinstance(settings, PPOSettings) else None,
-            num_epochs=settings.epochs if isinstance(settings, PPOSettings) else 1,
-            clip_param=settings.clip_range if isinstance(settings, PPOSettings) else NEVER_CLIPPED,
-            vf_clip_param=NEVER_CLIPPED,
-            vf_loss_coeff=settings.value_coefficient,
-            entropy_coeff=settings.entropy_coefficient.start,
-            grad_clip=settings.max_grad_norm,
-            use_kl_loss=False,
-        )
-        if isinstance(settings, A2CSettings):
-            config.learners(learner_class=RMSPropLearner, learner_config_dict=_rmsprop(settings))
-    config.rl_module(model_config=model)
+    config = stock_algorithm(settings)
+    if not isinstance(settings, SACSettings):
+        clip = settings.clip_range if isinstance(settings, PPOSettings) else NEVER_CLIPPED
+        config.training(clip_param=clip, vf_clip_param=NEVER_CLIPPED)  # type: ignore[call-arg] # PPO's own
+    if isinstance(settings, A2CSettings):
+        config.learners(learner_class=RMSPropLearner, learner_config_dict=_rmsprop(settings))
     config.environment(env=env, normalize_actions=True, clip_actions=False)
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=num_envs, gym_env_vectorize_mode="sync")
     config.learners(num_learners=0)
