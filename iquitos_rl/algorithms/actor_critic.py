@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from torch import Tensor, nn
 
-__all__ = ["LOG_STD", "MEAN", "ActorCriticModule", "gaussian_entropy", "gaussian_log_prob"]
+__all__ = [
+    "LOG_STD",
+    "MEAN",
+    "ActorCriticModule",
+    "actor_critic_model",
+    "gaussian_entropy",
+    "gaussian_log_prob",
+]
 
 MEAN, LOG_STD = "action_mean", "action_log_std"
 """What the training pass returns of the policy."""
+
+
+def actor_critic_model(hidden: Sequence[int], activation: str) -> DefaultModelConfig:
+    """The model config of `ActorCriticModule`: these hidden layers, for actor and critic each."""
+    return DefaultModelConfig(
+        fcnet_hiddens=list(hidden),
+        fcnet_activation=activation,
+        head_fcnet_hiddens=[],
+        vf_share_layers=False,  # RLlib shares them by default
+        free_log_std=True,  # one standard deviation per action, the same in all states, starting at 1
+    )
 
 
 class ActorCriticModule(DefaultPPOTorchRLModule):

@@ -9,6 +9,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from iquitos_rl.algorithms.a2c import A2CConfig
+from iquitos_rl.algorithms.actor_critic import actor_critic_model
 from iquitos_rl.algorithms.ppo import PPOConfig
 from iquitos_rl.algorithms.sac import SACConfig
 from iquitos_rl.config.algorithm import A2CSettings, EntropyCoefficient, PPOSettings, SACSettings
@@ -106,7 +107,7 @@ def _(settings: A2CSettings, num_envs: int, num_env_runners: int, num_learners: 
         rmsprop_alpha=settings.rmsprop_alpha,
         rmsprop_epsilon=settings.rmsprop_epsilon,
     )
-    return config.rl_module(model_config=_actor_critic_model(settings))
+    return config.rl_module(model_config=actor_critic_model(settings.hidden, settings.activation))
 
 
 @_algorithm_config.register
@@ -118,7 +119,7 @@ def _(settings: PPOSettings, num_envs: int, num_env_runners: int, num_learners: 
         target_kl=settings.target_kl,
         adam_epsilon=settings.adam_epsilon,
     )
-    return config.rl_module(model_config=_actor_critic_model(settings))
+    return config.rl_module(model_config=actor_critic_model(settings.hidden, settings.activation))
 
 
 @_algorithm_config.register
@@ -182,16 +183,6 @@ def _on_policy_training(
         "grad_clip": settings.max_grad_norm,
         "normalize_advantage": settings.normalize_advantage,
     }
-
-
-def _actor_critic_model(settings: A2CSettings | PPOSettings) -> DefaultModelConfig:
-    return DefaultModelConfig(
-        fcnet_hiddens=list(settings.hidden),
-        fcnet_activation=settings.activation,
-        head_fcnet_hiddens=[],
-        vf_share_layers=False,  # RLlib shares them by default
-        free_log_std=True,  # one standard deviation per action, the same in all states, starting at 1
-    )
 
 
 def _schedule(coefficient: EntropyCoefficient, env_steps: int) -> list[list[float]]:

@@ -13,7 +13,20 @@ __all__ = ["Fragment", "FragmentRows"]
 
 
 @dataclass(frozen=True)
-class Fragment:
+class _StepArrays:
+    """The arrays of some steps, see `Fragment`."""
+
+    observations: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    log_probs: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    real: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Fragment(_StepArrays):
     """T steps of the N environments of one runner; RLlib's episodes, but all at once and without a copy.
 
     Environments begin anew in the step after the end of an episode (Gymnasium's next-step autoreset). That
@@ -39,13 +52,6 @@ class Fragment:
             there; None for the local runner, which is asked for it when it is needed.
     """
 
-    observations: NDArray[np.float32]
-    actions: NDArray[np.float32]
-    log_probs: NDArray[np.float32]
-    rewards: NDArray[np.float32]
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    real: NDArray[np.bool_]
     runner: int = 0
     continues: bool = False
     sampler_state: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -98,17 +104,9 @@ class Fragment:
         )
 
 
-@dataclass
-class FragmentRows:
+@dataclass(frozen=True)
+class FragmentRows(_StepArrays):
     """Arrays for the rows of a fragment; they grow where more rows are needed than expected."""
-
-    observations: NDArray[np.float32]
-    actions: NDArray[np.float32]
-    log_probs: NDArray[np.float32]
-    rewards: NDArray[np.float32]
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    real: NDArray[np.bool_]
 
     @classmethod
     def of(cls, rows: int, environments: int, observation: int, action: int) -> FragmentRows:

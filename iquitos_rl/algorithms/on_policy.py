@@ -25,7 +25,6 @@ from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
-from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
@@ -41,6 +40,7 @@ from iquitos_rl.algorithms.actor_critic import (
     LOG_STD,
     MEAN,
     ActorCriticModule,
+    actor_critic_model,
     gaussian_entropy,
     gaussian_log_prob,
 )
@@ -80,16 +80,7 @@ class OnPolicyConfig(rllib_ppo.PPOConfig):
         self.env_runner_cls = BatchedEnvRunner
         # The learner looks at the gradients' norm instead, and never gets as far as applying one that is not.
         self.torch_skip_nan_gradients = True
-        # Stable-Baselines3's network; RLlib would share layers between actor and critic.
-        self.rl_module(
-            model_config=DefaultModelConfig(
-                fcnet_hiddens=[64, 64],
-                fcnet_activation="tanh",
-                head_fcnet_hiddens=[],
-                vf_share_layers=False,
-                free_log_std=True,
-            )
-        )
+        self.rl_module(model_config=actor_critic_model([64, 64], "tanh"))
 
     def training(self, *, normalize_advantage: Any = NotProvided, **kwargs: Any) -> OnPolicyConfig:
         """Set training options: `normalize_advantage` (bool, per minibatch), and all of RLlib's PPO."""

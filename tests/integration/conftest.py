@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from pydantic import TypeAdapter
 from ray import tune
 from ray.train._internal.storage import StorageContext
 
+from iquitos_rl.algorithms import build_algorithm_config
 from iquitos_rl.config import RunConfig, load_run
-from iquitos_rl.site import load_dataset
+from iquitos_rl.config.algorithm import AlgorithmSettings
+from iquitos_rl.env import ENV_ID, register
+from iquitos_rl.site import Dataset, load_dataset
 from iquitos_rl.training import TrainingOutcome, train
 from iquitos_rl.training.trainable import SiteTrainable, TrialTask
-from tests.training.small_run import small_dataset, small_ray, write_run
+from tests.training.small_run import ROOT, small_dataset, small_ray, write_run
 
 __all__ = [
     "ALGORITHMS",
     "LADDER",
     "Trained",
+    "built",
     "checkpoints",
+    "site_algorithm",
     "small_dataset",
     "small_ray",
     "trainable",
@@ -63,3 +72,35 @@ def trainable(trained: Trained, algorithm: str, folder: Path) -> SiteTrainable:
     bound: Any = tune.with_parameters(SiteTrainable, task=task)
     trial: SiteTrainable = bound({"algorithm": algorithm}, storage=storage)
     return trial
+
+
+def site_algorithm(dataset: Dataset, algorithm: str, changes: dict[str, Any], **spread: Any) -> Any:
+    """RLlib's configuration of a shipped algorithm with small settings, on days of the small site."""
+    text = (ROOT / f"ray_configs/algorithms/{algorithm}.yaml").read_text(encoding="utf-8")
+    settings = TypeAdapter(AlgorithmSettings).validate_python(
+        yaml.safe_load(text) | {"hidden": [16]} | changes, strict=False
+    )
+    register()
+    return build_algorithm_config(
+        settings,
+        env=ENV_ID,
+        env_config={
+            "schema": str(dataset.schema_path("train", 0)),
+            "episode_steps": 24,
+            "random_start": "day",
+        },
+        num_cpus_per_env_runner=0.25,
+        seed=1,
+        vectorize_mode="vector_entry_point",
+        **spread,
+    )
+
+
+@contextmanager
+def built(config: Any) -> Iterator[Any]:
+    """The algorithm of a configuration, stopped at the end."""
+    algorithm = config.build_algo()
+    try:
+        yield algorithm
+    finally:
+        algorithm.stop()

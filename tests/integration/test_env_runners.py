@@ -5,25 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from pydantic import TypeAdapter
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from iquitos_rl.algorithms import build_algorithm_config
 from iquitos_rl.algorithms.errors import NonFiniteActionError
-from iquitos_rl.config.algorithm import AlgorithmSettings
-from iquitos_rl.env import ENV_ID, register
 from iquitos_rl.site import Dataset
-from tests.training.small_run import RLLIB_WARNING, ROOT
+from tests.integration.conftest import built, site_algorithm
+from tests.training.small_run import RLLIB_WARNING
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings(RLLIB_WARNING)]
 
@@ -32,33 +27,7 @@ STEPS = 256
 
 
 def _config(dataset: Dataset, **spread: Any) -> Any:
-    text = (ROOT / "ray_configs/algorithms/ppo.yaml").read_text(encoding="utf-8")
-    changes = {"hidden": [16], "n_steps": STEPS, "minibatch_size": 64}
-    settings = TypeAdapter(AlgorithmSettings).validate_python(yaml.safe_load(text) | changes, strict=False)
-    register()
-    return build_algorithm_config(
-        settings,
-        env=ENV_ID,
-        env_config={
-            "schema": str(dataset.schema_path("train", 0)),
-            "episode_steps": 24,
-            "random_start": "day",
-        },
-        num_envs=4,
-        num_cpus_per_env_runner=0.25,
-        seed=1,
-        vectorize_mode="vector_entry_point",
-        **spread,
-    )
-
-
-@contextmanager
-def _built(config: Any) -> Iterator[Any]:
-    algorithm = config.build_algo()
-    try:
-        yield algorithm
-    finally:
-        algorithm.stop()
+    return site_algorithm(dataset, "ppo", {"n_steps": STEPS, "minibatch_size": 64}, num_envs=4, **spread)
 
 
 def _weights(algorithm: Any) -> dict[str, np.ndarray]:
@@ -89,7 +58,7 @@ def undisturbed(
     small_ray: None, small_dataset: Dataset
 ) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
     """Weights and reports of a training with two remote runners."""
-    with _built(_config(small_dataset, num_env_runners=2)) as algorithm:
+    with built(_config(small_dataset, num_env_runners=2)) as algorithm:
         reported = _train(algorithm)
         return _weights(algorithm), reported
 
@@ -106,7 +75,7 @@ def test_killed_and_hung_runners_change_nothing_but_the_time(
 ) -> None:
     """One is killed while it samples, the other between two rollouts, then one hangs for good."""
     config = _config(small_dataset, num_env_runners=2).env_runners(sample_timeout_s=10)
-    with _built(config) as algorithm:
+    with built(config) as algorithm:
         group = algorithm.env_runner_group
 
         def processes() -> list[int]:
@@ -136,7 +105,7 @@ def test_a_runner_that_cannot_be_started_again_is_stood_in_for(
     config = _config(small_dataset, num_env_runners=2).fault_tolerance(
         restart_failed_env_runners=False, ignore_env_runner_failures=True, env_runner_health_probe_timeout_s=2
     )
-    with _built(config) as algorithm:
+    with built(config) as algorithm:
         group = algorithm.env_runner_group
         first, _ = group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False)
         reported = _train(algorithm, lambda k: os.kill(first, signal.SIGKILL) if k == 1 else None)
@@ -145,7 +114,7 @@ def test_a_runner_that_cannot_be_started_again_is_stood_in_for(
 
 
 def test_an_error_in_a_runner_arrives_with_its_reason(small_ray: None, small_dataset: Dataset) -> None:
-    with _built(_config(small_dataset, num_env_runners=1)) as algorithm:
+    with built(_config(small_dataset, num_env_runners=1)) as algorithm:
 
         def spoil(runner: Any) -> None:
             with torch.no_grad():
@@ -167,7 +136,7 @@ def test_two_learners_learn_what_one_learns(small_ray: None, small_dataset: Data
         config.learners(num_cpus_per_learner=0.25)
         # One-step advantages, because longer ones end where the rollout is cut in two.
         config.training(minibatch_size=None, num_epochs=1, normalize_advantage=False, lambda_=0.0)
-        with _built(config) as algorithm:
+        with built(config) as algorithm:
             before = _weights(algorithm)
             fragments = fragments or algorithm.sample_fragments(STEPS)
             algorithm.learner_group.update(
@@ -189,13 +158,13 @@ def test_a_restored_training_goes_on_where_it_was(
     """Environments in the middle of their episodes, windows, noise, minibatch orders: the same to the bit."""
     checkpoint = tmp_path / "checkpoint"
     weights = []
-    with _built(_config(small_dataset, num_env_runners=runners)) as algorithm:
+    with built(_config(small_dataset, num_env_runners=runners)) as algorithm:
         for _ in range(2):
             algorithm.train()
         algorithm.save_to_path(checkpoint)
         algorithm.train()
         weights.append(_weights(algorithm))
-    with _built(_config(small_dataset, num_env_runners=runners)) as algorithm:
+    with built(_config(small_dataset, num_env_runners=runners)) as algorithm:
         algorithm.restore_from_path(str(checkpoint))
         algorithm.train()
         weights.append(_weights(algorithm))
@@ -206,7 +175,7 @@ def test_evaluation_on_fragments(small_ray: None, small_dataset: Dataset) -> Non
     config = _config(small_dataset).evaluation(
         evaluation_interval=1, evaluation_duration=5, evaluation_num_env_runners=0
     )
-    with _built(config) as algorithm:
+    with built(config) as algorithm:
         evaluated = algorithm.train()["evaluation"]["env_runners"]
     assert evaluated["num_episodes"] == 5
     assert evaluated["episode_len_mean"] == 24

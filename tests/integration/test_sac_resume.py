@@ -4,52 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from pydantic import TypeAdapter
 from ray.rllib.core import DEFAULT_MODULE_ID
 
-from iquitos_rl.algorithms import build_algorithm_config
-from iquitos_rl.config.algorithm import AlgorithmSettings
-from iquitos_rl.env import ENV_ID, register
 from iquitos_rl.site import Dataset
-from tests.training.small_run import RLLIB_WARNING, ROOT
+from tests.integration.conftest import built, site_algorithm
+from tests.training.small_run import RLLIB_WARNING
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings(RLLIB_WARNING)]
 
 
-@contextmanager
-def _built(dataset: Dataset, runners: int) -> Iterator[Any]:
-    text = (ROOT / "ray_configs/algorithms/sac.yaml").read_text(encoding="utf-8")
-    changes = {"hidden": [16], "warmup_steps": 40, "batch_size": 32, "steps_per_iteration": 60}
+def _algorithm(dataset: Dataset, runners: int) -> AbstractContextManager[Any]:
+    changes = {"warmup_steps": 40, "batch_size": 32, "steps_per_iteration": 60}
     changes["buffer_size"] = 100  # so that it has wrapped around
-    settings = TypeAdapter(AlgorithmSettings).validate_python(yaml.safe_load(text) | changes, strict=False)
-    register()
-    config = build_algorithm_config(
-        settings,
-        env=ENV_ID,
-        env_config={
-            "schema": str(dataset.schema_path("train", 0)),
-            "episode_steps": 24,
-            "random_start": "day",
-        },
-        num_envs=2,
-        num_env_runners=runners,
-        num_cpus_per_env_runner=0.25,
-        seed=1,
-        vectorize_mode="vector_entry_point",
-    )
-    algorithm = config.env_runners(sample_timeout_s=10).build_algo()
-    try:
-        yield algorithm
-    finally:
-        algorithm.stop()
+    config = site_algorithm(dataset, "sac", changes, num_envs=2, num_env_runners=runners)
+    return built(config.env_runners(sample_timeout_s=10))
 
 
 def _state(algorithm: Any) -> dict[str, Any]:
@@ -64,7 +38,7 @@ def _state(algorithm: Any) -> dict[str, Any]:
 def test_a_restored_run_ends_where_the_uninterrupted_one_does(
     runners: int, small_ray: None, small_dataset: Dataset, tmp_path: Path
 ) -> None:
-    with _built(small_dataset, runners) as algorithm:
+    with _algorithm(small_dataset, runners) as algorithm:
         for _ in range(2):
             algorithm.train()
         algorithm.save_to_path(tmp_path)
@@ -74,7 +48,7 @@ def test_a_restored_run_ends_where_the_uninterrupted_one_does(
     assert expected["steps"] == result["num_env_steps_sampled_lifetime"] >= 240
     assert expected["updates"] == expected["steps"] - 40
 
-    with _built(small_dataset, runners) as restored:
+    with _algorithm(small_dataset, runners) as restored:
         restored.restore_from_path(tmp_path.as_posix())
         for _ in range(2):
             restored.train()
@@ -83,11 +57,11 @@ def test_a_restored_run_ends_where_the_uninterrupted_one_does(
 
 @pytest.mark.slow
 def test_a_killed_runner_changes_nothing(small_ray: None, small_dataset: Dataset) -> None:
-    with _built(small_dataset, 2) as algorithm:
+    with _algorithm(small_dataset, 2) as algorithm:
         for _ in range(3):
             algorithm.train()
         expected = _state(algorithm)
-    with _built(small_dataset, 2) as algorithm:
+    with _algorithm(small_dataset, 2) as algorithm:
         algorithm.train()
         runners = algorithm.env_runner_group._worker_manager
         first = next(iter(runners.foreach_actor(lambda runner: os.getpid())))
